@@ -1,0 +1,152 @@
+"""Every error that septum raises on purpose.
+
+::
+
+    SeptumError                     exit status 125
+    ├── UsageError                  2    the command line of septum itself is wrong
+    ├── Denied                           a rule forbids it; broken input denies too, so it fails closed by type
+    │   ├── ArgvError                    a QEMU command line that can't be understood or may not be run
+    │   ├── ImageError                   an image or its chain that can't be trusted
+    │   ├── LabelError                   a malformed category set, level, range or context
+    │   ├── Held                         somebody else has it
+    │   ├── Exhausted                    none left
+    │   └── Unenforceable                nothing on this host can enforce what was asked
+    ├── HostError                        the kernel refused a step
+    ├── LedgerError                      the ledger can't be used
+    │   ├── LedgerCorrupt
+    │   └── LedgerTooNew
+    ├── CannotExecute               126
+    └── NotFound                    127
+
+A message says what happened, to which object, who holds it, by which rule, and what to do next.
+"""
+
+__all__ = [
+    "ArgvError",
+    "CannotExecute",
+    "Denied",
+    "Exhausted",
+    "Held",
+    "HostError",
+    "ImageError",
+    "LabelError",
+    "LedgerCorrupt",
+    "LedgerError",
+    "LedgerTooNew",
+    "NotFound",
+    "SeptumError",
+    "Unenforceable",
+    "UsageError",
+]
+
+
+class SeptumError(Exception):
+    """Base of all: what happened, and the parts of a useful refusal.
+
+    Args:
+        what: one sentence, without a full stop, that says what happened.
+        target: the object it happened to: a path, a guest's name, an option of a command line.
+        holder: who has the object, if that is the reason.
+        rule: the rule that decided.
+        remedy: what the reader can do next.
+    """
+
+    exit_status = 125
+
+    def __init__(self, what: str, *, target: str = "", holder: str = "", rule: str = "", remedy: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.target = target
+        self.holder = holder
+        self.rule = rule
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        parts = [self.what]
+        if self.target and self.target not in self.what:
+            parts.append(f"  object: {self.target}")
+        if self.holder:
+            parts.append(f"  holder: {self.holder}")
+        if self.rule:
+            parts.append(f"  rule:   {self.rule}")
+        if self.remedy:
+            parts.append(f"  next:   {self.remedy}")
+        return "\n".join(parts)
+
+    def as_dict(self) -> dict[str, str]:
+        """The same for ``--json``; empty parts are left out."""
+        named = {
+            "error": type(self).__name__,
+            "what": self.what,
+            "object": self.target,
+            "holder": self.holder,
+            "rule": self.rule,
+            "next": self.remedy,
+        }
+        return {key: value for key, value in named.items() if value}
+
+
+class UsageError(SeptumError):
+    exit_status = 2
+
+
+class Denied(SeptumError):
+    """A rule forbids it."""
+
+
+class ArgvError(Denied):
+    """A QEMU command line that can't be understood, or that may not be run."""
+
+
+class ImageError(Denied):
+    """An image, or the chain it starts, that can't be trusted."""
+
+
+class LabelError(Denied):
+    """A malformed category set, level, range or context."""
+
+
+class Held(Denied):
+    """Somebody else has it; `holder` says who."""
+
+
+class Exhausted(Denied):
+    """None left, of what the message names."""
+
+
+class Unenforceable(Denied):
+    """Nothing on this host can enforce what was asked."""
+
+
+class HostError(SeptumError):
+    """The kernel refused a step.
+
+    Args:
+        errno: the kernel's error number, or 0.
+    """
+
+    def __init__(
+        self, what: str, *, errno: int = 0, target: str = "", holder: str = "", rule: str = "", remedy: str = ""
+    ) -> None:
+        super().__init__(what, target=target, holder=holder, rule=rule, remedy=remedy)
+        self.errno = errno
+
+
+class LedgerError(SeptumError):
+    """The ledger can't be used."""
+
+
+class LedgerCorrupt(LedgerError):
+    """The ledger's file or its audit chain is damaged."""
+
+
+class LedgerTooNew(LedgerError):
+    """A later septum wrote this ledger."""
+
+
+class CannotExecute(SeptumError):
+    exit_status = 126
+
+
+class NotFound(SeptumError):
+    exit_status = 127

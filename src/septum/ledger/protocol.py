@@ -1,0 +1,129 @@
+"""What septum asks of a ledger, whatever engine keeps it.
+
+Each call is one atomic and durable change: it is on disk (or agreed on by the cluster) when the call returns, and
+after a crash it is there whole or not at all. Nothing here needs more than compare-and-set on keys, so that a shared
+engine (etcd) fits behind the same Protocol: no cursors, no transactions held open by the caller, no SQL.
+
+The rule that makes double claims impossible: whatever may have one holder only is claimed under a unique
+(kind, key). Kinds that septum uses: ``name`` (key: realm/name), ``uuid``, ``code`` (key: categories of the guest,
+realm code included), ``realm-code``, ``uid``, ``gid``.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from septum.ledger.records import AuditRecord, Entry, Guest, Hold, Realm, State
+
+
+class Ledger(Protocol):
+    """See the module's text. Every method may raise LedgerError."""
+
+    def close(self) -> None: ...
+
+    def identity(self) -> str:
+        """A random name, made with the ledger; keys for derived secrets and sockets hang on it."""
+
+    def secret(self) -> bytes:
+        """32 random bytes, made with the ledger: the key that makes allotment unpredictable."""
+
+    # realms
+
+    def realm(self, name: str) -> Realm | None: ...
+
+    def realms(self) -> list[Realm]: ...
+
+    def add_realm(self, realm: Realm) -> Realm:
+        """Claims its name, code and gid.
+
+        Raises:
+            Held: by the realm that the error names as holder; `target` says which of the three.
+        """
+
+    # counters and claims
+
+    def advance(self, counter: str) -> int:
+        """The counter's value before this call, from 0; no two calls get the same one."""
+
+    def taken(self, kind: str, keys: Iterable[str] | None = None) -> dict[str, str]:
+        """Those of `keys` (or all) that are claimed or in quarantine → holder."""
+
+    def quarantined(self, kind: str) -> dict[str, str]:
+        """Keys in quarantine → the guest whose restore is not verified yet."""
+
+    # guests
+
+    def admit(self, guest: Guest, claims: Sequence[tuple[str, str]]) -> Guest:
+        """Enters the guest with all of `claims`, or nothing. Fills in `incarnation`.
+
+        Raises:
+            Held: `target` is ``kind key``, `holder` the guest that has it.
+        """
+
+    def guests(self, states: Sequence[State] | None = None) -> list[Guest]: ...
+
+    def guest(self, reference: str) -> Guest | None:
+        """By uuid, ``realm/name``, or a name that only one realm uses.
+
+        Raises:
+            Denied: several guests have the name.
+        """
+
+    def begin(self, uuid: str, holds: Sequence[Hold], entries: Sequence[Entry]) -> list[Entry]:
+        """`admitted` → `starting`: takes all holds and writes the journal, or does nothing.
+
+        Entries whose owner is a shared object's key are written by the first holder only: where the object already
+        has holders its entry is left out, as the original is known. Returns the entries that were written, with ids.
+
+        Raises:
+            Held: `target` is the path, `holder` the guest; also while the object is being restored, with
+                ``septum: being restored`` as the holder.
+        """
+
+    def run(self, uuid: str, pid: int, started: int, details: Mapping[str, Any]) -> None:
+        """`starting` → `running`."""
+
+    def end(self, uuid: str, state: State = "ending") -> None:
+        """Any state → `ending` or `stuck`."""
+
+    def holds(self, uuid: str) -> list[Hold]: ...
+
+    def holders(self, key: str) -> list[str]:
+        """uuids of those who hold the object."""
+
+    def journal(self, owner: str) -> list[Entry]:
+        """Entries in force, oldest first."""
+
+    def orphan(self, uuid: str) -> list[str]:
+        """Drops the guest's shared holds; returns the keys that have no holder left and an entry in the journal.
+
+        Such a key counts as being restored, also in a later call for any guest, until `settle` has closed its entries.
+        """
+
+    def orphans(self) -> list[str]:
+        """All keys that are being restored."""
+
+    def settle(self, entry: int, outcome: str) -> None:
+        """Closes one entry."""
+
+    def release(self, uuid: str) -> None:
+        """Takes a guest out whose entries are all closed as restored, untouched or gone: frees its claims and holds.
+
+        Raises:
+            LedgerError: an entry is still open, or closed as foreign: the claims stay in quarantine.
+        """
+
+    def forget(self, uuid: str) -> None:
+        """Takes out a stuck guest on a person's word, foreign entries included; frees its claims."""
+
+    # audit
+
+    def audit(self, event: str, fields: Mapping[str, Any]) -> None: ...
+
+    def audit_records(self, after: int = 0) -> list[AuditRecord]: ...
+
+    def audit_verify(self) -> int:
+        """The number of records, all of them intact.
+
+        Raises:
+            LedgerCorrupt: names the first record that does not fit.
+        """
