@@ -119,6 +119,8 @@ _libc.open_by_handle_at.argtypes = (_int, _string, _int)
 _libc.open_by_handle_at.restype = _int
 _libc.execve.argtypes = (_string, _strings, _strings)
 _libc.execve.restype = _int
+_libc.fstatfs.argtypes = (_int, _pointer)
+_libc.fstatfs.restype = _int
 _libc.capget.argtypes = (_string, _pointer)
 _libc.capget.restype = _int
 _libc.setrlimit.argtypes = (_int, _string)
@@ -295,6 +297,17 @@ def set_limit(resource: int, soft: int, hard: int) -> None:
 
 
 # descriptors and processes
+
+
+def file_system_type(fd: int) -> int:
+    """The magic number (include/uapi/linux/magic.h) of the file system that the open object is on.
+
+    `struct statfs` begins with `f_type`, a long (asm-generic/statfs.h); the rest is not read.
+    """
+    buffer = ctypes.create_string_buffer(256)
+    _checked(_libc.fstatfs(fd, buffer), "fstatfs")
+    (kind,) = struct.unpack_from("@L", buffer)
+    return int(kind)
 
 
 def file_handle(fd: int, flags: int = 0) -> bytes | None:

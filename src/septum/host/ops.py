@@ -1,0 +1,312 @@
+"""Reversible changes of file system objects that any driver may ask for: owner and mode, an ACL entry, a new file,
+the removal of what a guest leaves behind.
+
+Each acts on a descriptor of the very object that was planned for, verifies by reading back, and can be undone by
+another process at any later time, also when it was killed half-way through `apply`: an attribute counts as septum's
+doing if it is either what was there before or what the step sets.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Mapping
+from typing import Any
+
+from septum.errors import HostError
+from septum.host import dac
+from septum.host.driver import Operation, Outcome, Step
+from septum.host.objects import Gone, by_fd, lock, open_object, open_parent, read_xattr, recover, refused
+
+
+class Own:
+    """``own``: gives an object to the guest's uid and gid with a mode, without an extended ACL.
+
+    args: uid, gid, mode; the uid may be -1 to leave the owner as it is.
+    """
+
+    def describe(self, step: Step) -> str:
+        owner = f"uid {step.args['uid']}, " if step.args["uid"] >= 0 else ""
+        return f"give {step.path} to {owner}gid {step.args['gid']}, mode {step.args['mode']:04o}"
+
+    def capture(self, step: Step) -> Mapping[str, Any]:
+        fd = open_object(step.path, step.key)
+        try:
+            return _owner_state(fd)
+        finally:
+            os.close(fd)
+
+    def apply(self, step: Step, original: Mapping[str, Any]) -> None:
+        fd = open_object(step.path, step.key)
+        try:
+            # Narrow first, widen last: at no moment may both the old and the new owner, or others, write.
+            os.chmod(by_fd(fd), step.args["mode"] & original["mode"])
+            _set_acl(fd, b"")
+            os.chown(by_fd(fd), step.args["uid"], step.args["gid"])
+            os.chmod(by_fd(fd), step.args["mode"])
+            _expect(step, self._target(step, original), _owner_state(fd))
+        except OSError as error:
+            raise refused("its owner can't be changed", step.path, error) from error
+        finally:
+            os.close(fd)
+
+    def undo(self, step: Step, original: Mapping[str, Any]) -> Outcome:
+        try:
+            fd = recover(step.path, step.key)
+        except Gone:
+            return "gone"
+        try:
+            now = _owner_state(fd)
+            if now == original:
+                return "untouched"
+            target = self._target(step, original)
+            owners = {(state["uid"], state["gid"]) for state in (original, target)}
+            # The guest owns the object and may have changed mode, group and ACL itself: that is no foreign change.
+            ours = now["uid"] == target["uid"] != original["uid"] or (
+                (now["uid"], now["gid"]) in owners
+                and now["mode"] in (original["mode"], target["mode"], original["mode"] & target["mode"])
+                and now["acl"] in (original["acl"], "")
+            )
+            if not ours:
+                return "foreign"
+            os.chmod(by_fd(fd), 0)
+            _set_acl(fd, b"")
+            os.chown(by_fd(fd), original["uid"], original["gid"])
+            os.chmod(by_fd(fd), original["mode"])
+            _set_acl(fd, bytes.fromhex(original["acl"]))
+            _expect(step, original, _owner_state(fd))
+            return "restored"
+        except OSError as error:
+            raise refused("its owner can't be put back", step.path, error) from error
+        finally:
+            os.close(fd)
+
+    @staticmethod
+    def _target(step: Step, original: Mapping[str, Any]) -> Mapping[str, Any]:
+        uid = step.args["uid"] if step.args["uid"] >= 0 else original["uid"]
+        return {"uid": uid, "gid": step.args["gid"], "mode": step.args["mode"], "acl": ""}
+
+
+class Grant:
+    """``acl``: one named entry in an object's access ACL; other entries stay as they are, and may come and go.
+
+    args: tag (`user` or `group`), id, perms (letters).
+    """
+
+    def describe(self, step: Step) -> str:
+        return f"let {step.args['tag']} {step.args['id']} {_verb(step.args['perms'])} {step.path}"
+
+    def capture(self, step: Step) -> Mapping[str, Any]:
+        fd = open_object(step.path, step.key)
+        try:
+            acl = dac.parse(read_xattr(fd, dac.XATTR))
+            return {"perms": dac.entry(acl, step.args["tag"], step.args["id"])}
+        except OSError as error:
+            raise refused("its ACL can't be read", step.path, error) from error
+        finally:
+            os.close(fd)
+
+    def apply(self, step: Step, original: Mapping[str, Any]) -> None:
+        wanted = dac.bits(step.args["perms"])
+        fd = open_object(step.path, step.key)
+        try:
+            guard = lock(fd)
+            try:
+                acl = dac.parse(read_xattr(fd, dac.XATTR))
+                mode = stat.S_IMODE(os.fstat(fd).st_mode)
+                _set_acl(fd, dac.pack(dac.grant(acl, mode, step.args["tag"], step.args["id"], wanted)))
+                acl = dac.parse(read_xattr(fd, dac.XATTR))
+                _expect(step, wanted, dac.entry(acl, step.args["tag"], step.args["id"]))
+            finally:
+                os.close(guard)
+        except OSError as error:
+            raise refused("its ACL can't be changed", step.path, error) from error
+        finally:
+            os.close(fd)
+
+    def undo(self, step: Step, original: Mapping[str, Any]) -> Outcome:
+        tag, qualifier = step.args["tag"], step.args["id"]
+        try:
+            fd = recover(step.path, step.key)
+        except Gone:
+            return "gone"
+        try:
+            guard = lock(fd)
+            try:
+                acl = dac.parse(read_xattr(fd, dac.XATTR))
+                now = dac.entry(acl, tag, qualifier)
+                if now == original["perms"]:
+                    return "untouched"
+                if now != dac.bits(step.args["perms"]):
+                    return "foreign"
+                mode = stat.S_IMODE(os.fstat(fd).st_mode)
+                if original["perms"] is not None:
+                    _set_acl(fd, dac.pack(dac.grant(acl, mode, tag, qualifier, original["perms"])))
+                else:
+                    kept = dac.revoke(acl, tag, qualifier)
+                    _set_acl(fd, dac.pack(kept))
+                    if not kept:
+                        os.chmod(by_fd(fd), dac.plain_mode(acl, mode))
+                _expect(step, original["perms"], dac.entry(dac.parse(read_xattr(fd, dac.XATTR)), tag, qualifier))
+                return "restored"
+            finally:
+                os.close(guard)
+        except OSError as error:
+            raise refused("its ACL can't be put back", step.path, error) from error
+        finally:
+            os.close(fd)
+
+
+class MakeFile:
+    """``mkfile``: makes an empty file for QEMU to write to, as the guest may not make names in that directory.
+
+    args: uid, gid, mode for the guest (-1: the caller's); context, or ""; back_uid, back_gid: who gets what the guest
+    wrote. Undone, an empty file is removed, and one with content is handed over.
+    """
+
+    def describe(self, step: Step) -> str:
+        return f"make the file {step.path}, mode {step.args['mode']:04o}"
+
+    def capture(self, step: Step) -> Mapping[str, Any]:
+        try:
+            os.close(open_object(step.path, ""))
+        except Gone:
+            return {"missing": True}
+        raise HostError("somebody made this file meanwhile", target=step.path, remedy="run the command again")
+
+    def apply(self, step: Step, original: Mapping[str, Any]) -> None:
+        directory, name = open_parent(step.path)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            fd = os.open(f"{by_fd(directory)}/{name}", flags, 0)
+            try:
+                if step.args.get("context"):
+                    os.setxattr(fd, "security.selinux", step.args["context"].encode() + b"\0")
+                os.fchown(fd, step.args["uid"], step.args["gid"])
+                os.fchmod(fd, step.args["mode"])
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise refused("it can't be made", step.path, error) from error
+        finally:
+            os.close(directory)
+
+    def undo(self, step: Step, original: Mapping[str, Any]) -> Outcome:
+        try:
+            fd = open_object(step.path, "")
+        except Gone:
+            return "gone"
+        try:
+            status = os.fstat(fd)
+            made = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+            # apply may have been killed before the owner was set, so the caller's own empty file counts as well.
+            if not made or status.st_uid not in (step.args["uid"], step.args["back_uid"], os.geteuid()):
+                return "foreign"
+            if status.st_size == 0:
+                _unlink(step.path, fd)
+                return "restored"
+            os.chown(by_fd(fd), step.args["back_uid"], step.args["back_gid"])
+            os.chmod(by_fd(fd), 0o600)
+            if step.args.get("context"):
+                _default_context(fd, step.path)
+            return "restored"
+        except OSError as error:
+            raise refused("it can't be handed back", step.path, error) from error
+        finally:
+            os.close(fd)
+
+
+class Unlink:
+    """``unlink``: removes a name that the guest has made and can't remove itself: its sockets, its pid file.
+
+    args: uid that must own it (-1: any). Nothing is done before the guest runs, but a dead socket left there by an
+    earlier run is removed, as QEMU would do it itself.
+    """
+
+    def describe(self, step: Step) -> str:
+        return f"remove {step.path} after the guest"
+
+    def capture(self, step: Step) -> Mapping[str, Any]:
+        return {}
+
+    def apply(self, step: Step, original: Mapping[str, Any]) -> None:
+        try:
+            fd = open_object(step.path, "")
+        except Gone:
+            return
+        try:
+            if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                _unlink(step.path, fd)
+        except OSError as error:
+            raise refused("the old socket can't be removed", step.path, error) from error
+        finally:
+            os.close(fd)
+
+    def undo(self, step: Step, original: Mapping[str, Any]) -> Outcome:
+        try:
+            fd = open_object(step.path, "")
+        except Gone:
+            return "gone"
+        try:
+            status = os.fstat(fd)
+            removable = stat.S_ISSOCK(status.st_mode) or stat.S_ISREG(status.st_mode)
+            if not removable or step.args["uid"] not in (-1, status.st_uid):
+                return "untouched"
+            _unlink(step.path, fd)
+            return "restored"
+        except OSError as error:
+            raise refused("what the guest left can't be removed", step.path, error) from error
+        finally:
+            os.close(fd)
+
+
+OPERATIONS: Mapping[str, Operation] = {"own": Own(), "acl": Grant(), "mkfile": MakeFile(), "unlink": Unlink()}
+
+
+def _owner_state(fd: int) -> dict[str, Any]:
+    status = os.fstat(fd)
+    acl = read_xattr(fd, dac.XATTR).hex()
+    return {"uid": status.st_uid, "gid": status.st_gid, "mode": stat.S_IMODE(status.st_mode), "acl": acl}
+
+
+def _set_acl(fd: int, blob: bytes) -> None:
+    if blob:
+        os.setxattr(by_fd(fd), dac.XATTR, blob)
+        return
+    try:
+        os.removexattr(by_fd(fd), dac.XATTR)
+    except OSError as error:
+        if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+            raise
+
+
+def _unlink(path: str, fd: int) -> None:
+    """Removes the name, if it still leads to the object behind `fd`."""
+    directory, name = open_parent(path)
+    try:
+        here = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if (here.st_dev, here.st_ino) == (os.fstat(fd).st_dev, os.fstat(fd).st_ino):
+            os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        pass
+    finally:
+        os.close(directory)
+
+
+def _default_context(fd: int, path: str) -> None:
+    """The context of the directory's other content is the best guess for a file that did not exist before."""
+    directory, _ = open_parent(path)
+    try:
+        context = read_xattr(directory, "security.selinux")
+        if context:
+            os.setxattr(by_fd(fd), "security.selinux", context)
+    finally:
+        os.close(directory)
+
+
+def _expect(step: Step, wanted: object, found: object) -> None:
+    if wanted != found:
+        raise HostError("what was written does not read back", target=step.path, rule=f"wanted {wanted}, found {found}")
+
+
+def _verb(perms: str) -> str:
+    return {"r": "read", "rw": "read and write", "x": "search", "wx": "make names in"}.get(perms, perms)

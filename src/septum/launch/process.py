@@ -1,0 +1,105 @@
+"""The process itself: what it was given at its start, whether one is still alive, and becoming another program.
+
+Python changes what a program started by it would inherit: it ignores SIGPIPE and SIGXFSZ, and under the C locale it
+sets LC_CTYPE (PEP 538). Neither may reach QEMU. The environment is therefore taken from /proc/self/environ, which
+the kernel keeps as it was at exec, to the byte, also where an entry has no ``=``.
+"""
+
+import errno
+import os
+import signal
+from typing import Final
+
+from septum.errors import CannotExecute, HostError, NotFound
+from septum.host import kernel
+
+_IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
+
+
+def boot_id() -> str:
+    """The running kernel's id of this boot."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def start_time(pid: int) -> int:
+    """When the process was started, in clock ticks since boot; 0 if there is none (proc(5), field 22 of stat).
+
+    Together with boot id and pid it names a process for ever, which a pid alone does not.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    # The second field is the program's name in parentheses and may itself hold parentheses and blanks.
+    fields = text[text.rindex(b")") + 2 :].split()
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def alive(boot: str, pid: int, started: int) -> bool:
+    """Whether that very process runs now."""
+    return bool(pid and started) and boot == boot_id() and start_time(pid) == started
+
+
+def of_uid(uid: int) -> list[int]:
+    """The processes that run under a uid; zombies count not."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                if os.stat(f"/proc/{name}").st_uid == uid and start_time(int(name)):
+                    found.append(int(name))
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    return found
+
+
+def find_program(name: str, path: str, skip: str = "") -> str:
+    """The file that a shell would run for `name`.
+
+    Args:
+        name: with a slash it is taken as a path; else it is looked for.
+        path: PATH.
+        skip: real path of a file that is passed over: septum's own, installed under QEMU's name.
+
+    Raises:
+        NotFound: there is none.
+        CannotExecute: there is one that may not be executed.
+    """
+    candidates = [name] if "/" in name else [os.path.join(part or ".", name) for part in path.split(":")]
+    refused = ""
+    for candidate in candidates:
+        if not os.path.isfile(candidate) or (skip and os.path.realpath(candidate) == skip):
+            continue
+        if os.access(candidate, os.X_OK):
+            return os.path.abspath(candidate)
+        refused = refused or candidate
+    if refused:
+        raise CannotExecute("it may not be executed", target=refused, remedy="check its mode")
+    raise NotFound(
+        f"there is no program {name}", remedy="install QEMU (Debian: qemu-system-x86) or give its path after --"
+    )
+
+
+def given_environment() -> list[bytes]:
+    """The environment as this process was given it."""
+    with open("/proc/self/environ", "rb") as file:
+        return [entry for entry in file.read().split(b"\0") if entry]
+
+
+def become(program: str, argv: tuple[str, ...]) -> None:
+    """Replaces this process; returns only by raising.
+
+    Raises:
+        NotFound, CannotExecute: the kernel did not execute it.
+    """
+    environment = given_environment()
+    for number in _IGNORED_BY_PYTHON:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        kernel.execve(os.fsencode(program), [os.fsencode(arg) for arg in argv], environment)
+    except HostError as error:
+        if error.errno == errno.ENOENT:
+            raise NotFound("the program, or its loader, is not there", target=program) from error
+        raise CannotExecute("the kernel refused to execute it", target=program, rule=error.what) from error
