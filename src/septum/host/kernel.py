@@ -123,6 +123,8 @@ _libc.fstatfs.argtypes = (_int, _pointer)
 _libc.fstatfs.restype = _int
 _libc.capget.argtypes = (_string, _pointer)
 _libc.capget.restype = _int
+_libc.capset.argtypes = (_string, _string)
+_libc.capset.restype = _int
 _libc.setrlimit.argtypes = (_int, _string)
 _libc.setrlimit.restype = _int
 
@@ -285,6 +287,12 @@ def capabilities() -> Capabilities:
     _checked(_libc.capget(header, data), "capget")
     low, high = data[:3], data[3:]
     return Capabilities(*(bottom | top << 32 for bottom, top in zip(low, high, strict=True)))
+
+
+def drop_capabilities() -> None:
+    """Empties all sets of the calling thread, the ambient one included; the bounding set stays."""
+    header = struct.pack("=Ii", _LINUX_CAPABILITY_VERSION_3, 0)
+    _checked(_libc.capset(header, bytes(24)), "capset")
 
 
 def set_limit(resource: int, soft: int, hard: int) -> None:

@@ -1,0 +1,184 @@
+"""A control group of its own for each guest, so that "gone" is what the kernel says of all its processes together.
+
+Only cgroup2 will do: `cgroup.events` tells when the last process has left, `cgroup.kill` (Linux 5.14) ends all of them
+at once, forks included (Documentation/admin-guide/cgroup-v2.rst). Hosts with cgroup v1 often mount a cgroup2 hierarchy
+without controllers beside it, which is all that is needed here.
+"""
+
+import errno
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+from septum.errors import HostError
+from septum.host import kernel
+from septum.host.driver import Entry, Outcome, Step
+
+FOLDER: Final = "septum"
+_DELEGATED: Final = ("trusted.delegate", "user.delegate")
+
+
+def mount_point(mountinfo: str) -> tuple[str, str] | None:
+    """The first cgroup2 mount: its path, and which cgroup its root is; None if there is none.
+
+    Args:
+        mountinfo: text of /proc/PID/mountinfo (proc(5): optional fields end with ``-``, space and the like are octal).
+    """
+    for line in mountinfo.splitlines():
+        left, separator, right = line.partition(" - ")
+        if separator and right.split(" ", 1)[0] == "cgroup2":
+            fields = left.split(" ")
+            return _unescaped(fields[4]), _unescaped(fields[3])
+    return None
+
+
+def own(cgroups: str) -> str:
+    """The cgroup2 path in the text of /proc/PID/cgroup, ``/`` for the root; "" if there is none."""
+    return next((line[3:] for line in cgroups.splitlines() if line.startswith("0::")), "")
+
+
+def base() -> str:
+    """The directory below which guests' cgroups may be made, which need not exist yet; "" where there is none.
+
+    A cgroup that systemd delegated to the caller comes first, then, for root, the hierarchy's root; an unprivileged
+    process needs one that it may write to, and so does the way into it (`cgroup.procs`).
+    """
+    try:
+        mount = mount_point(_read("/proc/self/mountinfo"))
+        current = own(_read("/proc/self/cgroup"))
+    except OSError:
+        return ""
+    if mount is None or not current:
+        return ""
+    top, root = mount
+    inside = current if root == "/" else current.removeprefix(root)
+    here = os.path.normpath(top + "/" + inside)
+    root_user = os.geteuid() == 0
+    candidates = [here] if _delegated(here) or not root_user else []
+    for folder in [*candidates, *([top] if root_user else [])]:
+        if os.access(folder, os.W_OK) and os.access(f"{folder}/cgroup.procs", os.W_OK):
+            return os.path.join(folder, FOLDER)
+    return ""
+
+
+def step(folder: str, uuid: str) -> Step:
+    """The step that makes a guest's cgroup; `folder` from `base`."""
+    return Step("cgroup", "", os.path.join(folder, uuid), "", {})
+
+
+def entry(path: str) -> Entry:
+    """The calling process moves in."""
+    return Entry(10, f"join the cgroup {path}", lambda: join(path))
+
+
+def join(path: str) -> None:
+    """Moves the calling process, all threads of it."""
+    _write(f"{path}/cgroup.procs", "0")
+
+
+def populated(path: str) -> bool:
+    """Whether a live process is in the cgroup or below it; not if the cgroup is no more.
+
+    Raises:
+        HostError: it can't be told.
+    """
+    try:
+        events = _read(f"{path}/cgroup.events")
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        # Removed between open and read.
+        if error.errno == errno.ENODEV:
+            return False
+        raise kernel.oserror("reading cgroup.events", error.errno or 0, target=path) from error
+    return "populated 1" in events.splitlines()
+
+
+def events_fd(path: str) -> int:
+    """A descriptor that polls POLLPRI whenever `populated` may have changed; read it from offset 0 to poll again."""
+    try:
+        return os.open(f"{path}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise kernel.oserror("opening cgroup.events", error.errno or 0, target=path) from error
+
+
+def kill(path: str) -> None:
+    """SIGKILL for all processes in the cgroup, atomically; nothing if it is no more."""
+    if os.path.isdir(path):
+        _write(f"{path}/cgroup.kill", "1")
+
+
+class CgroupOperation:
+    """``cgroup``: makes the directory of the step's path; undone, removes it once nobody is left in it."""
+
+    def describe(self, step: Step) -> str:
+        return f"make the cgroup {step.path}"
+
+    def capture(self, step: Step) -> Mapping[str, Any]:
+        if populated(step.path):
+            raise HostError("processes of an earlier start are still in the guest's cgroup", target=step.path)
+        return {"existed": os.path.isdir(step.path)}
+
+    def apply(self, step: Step, original: Mapping[str, Any]) -> None:
+        try:
+            for folder in (os.path.dirname(step.path), step.path):
+                if not os.path.isdir(folder):
+                    os.mkdir(folder, 0o755)
+        except OSError as error:
+            raise kernel.oserror("making the cgroup", error.errno or 0, target=step.path) from error
+        if not os.path.exists(f"{step.path}/cgroup.events"):
+            raise HostError("what was made is no cgroup", target=step.path)
+
+    def undo(self, step: Step, original: Mapping[str, Any]) -> Outcome:
+        if original["existed"]:
+            return "untouched"
+        if populated(step.path):
+            raise HostError(
+                "processes of the guest are still there", target=step.path, remedy="end them, then septum reconcile"
+            )
+        try:
+            os.rmdir(step.path)
+        except FileNotFoundError:
+            return "gone"
+        except OSError as error:
+            raise kernel.oserror("removing the cgroup", error.errno or 0, target=step.path) from error
+        return "restored"
+
+
+def _delegated(path: str) -> bool:
+    """systemd marks what it delegated (Delegate=yes) with an extended attribute (systemd's CGROUP_DELEGATION.md)."""
+    for name in _DELEGATED:
+        try:
+            if os.getxattr(path, name) == b"1":
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def _unescaped(field: str) -> str:
+    for escape, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        field = field.replace(escape, character)
+    return field
+
+
+def _read(path: str) -> str:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        chunks = []
+        while chunk := os.read(fd, 65536):
+            chunks.append(chunk)
+    finally:
+        os.close(fd)
+    return b"".join(chunks).decode("utf-8", "surrogateescape")
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise kernel.oserror("writing to the cgroup", error.errno or 0, target=path) from error
