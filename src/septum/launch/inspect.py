@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from septum.errors import ArgvError, Denied
+from septum.errors import ArgvError, Denied, SeptumError
 from septum.guests.resource import Resource
 from septum.host import dac
 from septum.host.driver import Facts, Item
@@ -49,13 +49,18 @@ class Allowed(NamedTuple):
 
 
 def inspect(
-    resources: Iterable[Resource], allowed: Allowed, *, finder: Callable[[str], Found] = look
+    resources: Iterable[Resource],
+    allowed: Allowed,
+    problems: list[SeptumError] | None = None,
+    *,
+    finder: Callable[[str], Found] = look,
 ) -> tuple[Item, ...]:
     """Looks at each resource, and refuses what may not be used.
 
     Args:
         resources: of one command line, chains included.
         allowed: exceptions by name.
+        problems: takes refusals, so that a plan can show all of them; without it the first one is raised.
         finder: looks at a path; a parameter so that tests can do without a disk.
 
     Returns:
@@ -67,7 +72,13 @@ def inspect(
     """
     items: dict[str, Item] = {}
     for resource in resources:
-        item = _item(resource, allowed, finder)
+        try:
+            item = _item(resource, allowed, finder)
+        except SeptumError as error:
+            if problems is None:
+                raise
+            problems.append(error)
+            item = Item(resource, None)
         key = item.facts.key if item.facts else resource.path
         items[key] = _stronger(items[key], item) if key in items else item
     return tuple(items.values())

@@ -42,17 +42,49 @@ def alive(boot: str, pid: int, started: int) -> bool:
     return bool(pid and started) and boot == boot_id() and start_time(pid) == started
 
 
+def pids() -> list[int]:
+    """All processes that can be seen."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
 def of_uid(uid: int) -> list[int]:
-    """The processes that run under a uid; zombies count not."""
+    """The processes that run under a uid (any of the four); zombies don't count.
+
+    Read from `status`, as the owner of /proc/PID is root's for a process that made itself undumpable.
+    """
+    mark = str(uid).encode()
     found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                if os.stat(f"/proc/{name}").st_uid == uid and start_time(int(name)):
-                    found.append(int(name))
-            except (FileNotFoundError, ProcessLookupError):
-                continue
+    for pid in pids():
+        text = _read(pid, "status")
+        at = text.find(b"\nUid:")
+        if at >= 0 and mark in text[at + 5 : text.index(b"\n", at + 1)].split() and start_time(pid):
+            found.append(pid)
     return found
+
+
+def of_argv(argv: tuple[str, ...], since: int) -> list[int]:
+    """The caller's own processes that show this command line and were started at `since` (clock ticks) or later."""
+    line = b"\0".join(os.fsencode(arg) for arg in argv)
+    return [
+        pid
+        for pid in pids()
+        if _read(pid, "cmdline").rstrip(b"\0") == line and start_time(pid) >= since and _owner(pid) == os.geteuid()
+    ]
+
+
+def _read(pid: int, name: str) -> bytes:
+    try:
+        with open(f"/proc/{pid}/{name}", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _owner(pid: int) -> int:
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return -1
 
 
 def find_program(name: str, path: str, skip: str = "") -> str:

@@ -1,0 +1,88 @@
+"""``septum VERB …``: finds the verb, loads only its module, turns errors into messages and exit statuses.
+
+Exit statuses: 125 a failure of septum itself, 126 it can't be executed, 127 not found, 2 usage; `run` otherwise ends
+with the guest's own. They follow env(1), nohup(1) and timeout(1).
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, Final, NoReturn
+
+from septum.errors import SeptumError
+
+VERBS: Final = ("run", "plan", "ps", "show", "explain", "reconcile", "doctor", "attack", "completion")
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Entry of the command ``septum``."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        sys.exit(_dispatch(words))
+    except SeptumError as error:
+        report(error, words)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing is left to flush for the interpreter.
+        sys.stdout = None
+        sys.exit(141)
+
+
+def report(error: SeptumError, words: Sequence[str] = ()) -> None:
+    """Prints an error: for people, or as JSON where JSON was asked for."""
+    own = words[: words.index("--")] if "--" in words else words
+    if "--json" in own:
+        import json
+
+        print(json.dumps(error.as_dict()), file=sys.stderr)
+    else:
+        print(f"septum: {error}", file=sys.stderr)
+
+
+def verb(name: str) -> Any:
+    """The module of a verb: `HELP`, `arguments(parser)` and `run(options) -> int`."""
+    return import_module(f"septum.cli.{name}")
+
+
+def _dispatch(words: list[str]) -> int:
+    from argparse import ArgumentParser
+
+    if words and words[0] in VERBS:
+        module = verb(words[0])
+        parser = ArgumentParser(prog=f"septum {words[0]}", description=module.HELP, allow_abbrev=False)
+        module.arguments(parser)
+        rest = words[1:]
+        guest: list[str] | None = None
+        if "--" in rest:
+            at = rest.index("--")
+            rest, guest = rest[:at], rest[at + 1 :]
+        options = parser.parse_args(rest)
+        options.argv = guest
+        return int(module.run(options))
+    whole_parser().parse_args(words or ["--help"])
+    return 2
+
+
+def whole_parser() -> Any:
+    """A parser of all verbs, for help and completion."""
+    from argparse import ArgumentParser
+
+    from septum import __version__
+
+    parser = ArgumentParser(
+        prog="septum",
+        description="Keeps guests of mutually distrusting owners apart, and opens only the doors that were declared.",
+        epilog="Exit status: 125 septum failed, 126 can't execute, 127 not found, 2 usage; else the guest's own.",
+    )
+    parser.add_argument("--version", action="version", version=f"septum {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", title="verbs")
+    for name in VERBS:
+        module = verb(name)
+        module.arguments(verbs.add_parser(name, help=module.HELP, description=module.HELP))
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""The launch itself: admit, write the journal, change what has to be changed, confine this process, become QEMU.
+
+Order is everything here. The ledger has each intent before the host changes; the watcher has a pidfd of this process
+before the ledger has the guest; the exec context is the last thing that is set. Killed at any line, the watcher (or
+`reconcile`) finds in the ledger what to put back. `checkpoint` is called between any two lines that matter, so that
+tests can end the process at each of them.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NoReturn
+
+from septum.errors import Held, SeptumError
+from septum.host import ops
+from septum.host.driver import Confinement, Driver, Operation, Step
+from septum.labels import CategorySet
+from septum.launch import identity, plan, process, state, stored, watch
+from septum.launch.drivers import choose
+from septum.launch.images import chains
+from septum.launch.undo import put_back
+from septum.ledger.protocol import Ledger
+from septum.ledger.records import Entry, Guest
+from septum.ledger.sqlite import SqliteLedger
+
+Checkpoint = Callable[[str], None]
+_PATIENCE: Final = 3.0  # seconds to wait for an object that is just being put back
+
+
+def nothing(_: str) -> None:
+    """The checkpoint of a real launch."""
+
+
+def run(
+    request: plan.Request,
+    folder: str,
+    *,
+    drivers: Sequence[Driver] | None = None,
+    checkpoint: Checkpoint = nothing,
+) -> NoReturn:
+    """Confines this process and makes it QEMU. Returns only by raising.
+
+    Args:
+        request: what the user asked for.
+        folder: of the ledger; made if it is missing.
+        drivers: instead of those that `request` names, for tests.
+        checkpoint: see the module's text.
+
+    Raises:
+        SeptumError: nothing runs, and everything is as it was before.
+    """
+    subject = plan.resolve(request, cwd=os.getcwd(), chains=chains)
+    if subject.command.query:
+        process.become(subject.program, request.argv)
+    chosen = list(drivers) if drivers is not None else choose(request.drivers, unconfined=request.unconfined)
+    for warning in subject.warnings:
+        print(f"septum: {warning}", file=sys.stderr)
+    state.make(folder)
+    ledger = SqliteLedger(folder)
+    operations = operations_of(chosen)
+    own_uid = os.geteuid() == 0 and any(driver.name == "landlock" for driver in chosen)
+    uuid = subject.uuid or identity.new_uuid()
+    checkpoint("before hand-over")
+    watch.hand_over(folder, uuid)
+    checkpoint("handed over")
+
+    def foreign() -> list[CategorySet]:
+        return _foreign(chosen)
+
+    realm = identity.realm_of(ledger, request.realm, foreign, groups=own_uid)
+    guest = identity.admit(ledger, subject, uuid, realm, chosen, foreign, own_uid=own_uid)
+    checkpoint("admitted")
+    try:
+        confinement = plan.confine(subject, identity.identity(guest, realm))
+        steps = _apply(ledger, guest, confinement, chosen, operations, checkpoint)
+        actions = sorted((e for driver in chosen for e in driver.entries(confinement)), key=lambda entry: entry.phase)
+        ledger.run(guest.uuid, os.getpid(), guest.started, _details(guest, confinement, steps, subject))
+        checkpoint("running")
+    except SeptumError:
+        _give_up(ledger, folder, guest, operations)
+        raise
+    ledger.close()
+    # From here on the process loses the power to put things back; if something fails, its death tells the watcher.
+    for action in actions:
+        checkpoint(f"before {action.what}")
+        action.act()
+    checkpoint("confined")
+    process.become(subject.program, request.argv)
+
+
+def _apply(
+    ledger: Ledger,
+    guest: Guest,
+    confinement: Confinement,
+    drivers: Sequence[Driver],
+    operations: Mapping[str, Operation],
+    checkpoint: Checkpoint,
+) -> tuple[Step, ...]:
+    """Claims the objects, writes the journal, makes the changes; returns them."""
+    steps = plan.steps_of(drivers, confinement)
+    holds = plan.holds_of(confinement.items, steps)
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        entries = [_entry(guest, step, operations[step.op].capture(step)) for step in steps]
+        try:
+            ledger.begin(guest.uuid, holds, entries)
+            break
+        except Held as error:
+            if "being restored" not in error.holder or time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+    checkpoint("begun")
+    for step in steps:
+        original = _original(ledger, guest, step)
+        checkpoint(f"before {step.op} {step.path}")
+        operations[step.op].apply(step, original)
+        checkpoint(f"after {step.op} {step.path}")
+    return steps
+
+
+def _entry(guest: Guest, step: Step, original: Mapping[str, Any]) -> Entry:
+    owner = step.scope or guest.uuid
+    return Entry(0, owner, step.op, step.key, step.path, dict(step.args), dict(original), "")
+
+
+def _original(ledger: Ledger, guest: Guest, step: Step) -> Mapping[str, Any]:
+    """What the journal says was there before: for a shared object the first holder knows, not this guest."""
+    for entry in ledger.journal(step.scope or guest.uuid):
+        if (entry.op, entry.key, entry.path, dict(entry.args)) == (step.op, step.key, step.path, dict(step.args)):
+            return entry.original
+    raise SeptumError("a step is not in the journal", target=step.path, rule="write down first, then act")
+
+
+def _give_up(ledger: Ledger, folder: str, guest: Guest, operations: Mapping[str, Operation]) -> None:
+    with state.undoing(folder):
+        put_back(ledger, guest, operations)
+
+
+def operations_of(drivers: Iterable[Driver]) -> Mapping[str, Operation]:
+    known: dict[str, Operation] = dict(ops.OPERATIONS)
+    for driver in drivers:
+        known.update(driver.operations())
+    return known
+
+
+def _foreign(drivers: Iterable[Driver]) -> list[CategorySet]:
+    """Labels on this host that no ledger knows of: other engines' guests and containers."""
+    for driver in drivers:
+        levels = getattr(driver, "foreign_levels", None)
+        if levels is not None:
+            return list(levels())
+    return []
+
+
+def _details(guest: Guest, confinement: Confinement, steps: Sequence[Step], subject: plan.Subject) -> dict[str, Any]:
+    """What `show`, `explain`, `attack` and the watcher need later."""
+    return {
+        **guest.details,
+        "cgroup": next((step.path for step in steps if step.op == "cgroup"), ""),
+        "confinement": stored.pack(confinement),
+        "network": list(subject.command.network),
+        "warnings": list(subject.warnings),
+    }
