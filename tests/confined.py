@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import socket
+import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +20,19 @@ QEMU = "/usr/bin/qemu-system-x86_64"
 
 def facts(path: str = "/images/a", **given: Any) -> Facts:
     """Facts out of nothing, for what is pure."""
-    values: dict[str, Any] = dict(
-        key=f"k:{path}",
-        path=path,
-        type="file",
-        dev=1,
-        ino=2,
-        nlink=1,
-        uid=0,
-        gid=0,
-        mode=0o644,
-        acl="",
-        context="",
-    )
+    values: dict[str, Any] = {
+        "key": f"k:{path}",
+        "path": path,
+        "type": "file",
+        "dev": 1,
+        "ino": 2,
+        "nlink": 1,
+        "uid": 0,
+        "gid": 0,
+        "mode": 0o644,
+        "acl": "",
+        "context": "",
+    }
     return Facts(**{**values, **given})
 
 
@@ -57,26 +59,34 @@ def found(path: Path | str, kind: Kind = "image", access: Access = "rw", sharing
 
 def guest(items: Iterable[Item] = (), **given: Any) -> Confinement:
     """A guest that asks for nothing but its items."""
-    values: dict[str, Any] = dict(
-        uuid="00000000-0000-4000-8000-000000000001",
-        name="a",
-        realm="red",
-        level="s0:c1,c2",
-        realm_level="s0:c1",
-        uid=-1,
-        gid=-1,
-        realm_gid=-1,
-        groups=(),
-        binary=QEMU,
-        items=tuple(items),
-        network=False,
-        connects=False,
-        executes=False,
-        daemonize=False,
-        memlock=False,
-        run_dir="",
-    )
+    values: dict[str, Any] = {
+        "uuid": "00000000-0000-4000-8000-000000000001",
+        "name": "a",
+        "realm": "red",
+        "level": "s0:c1,c2",
+        "realm_level": "s0:c1",
+        "uid": -1,
+        "gid": -1,
+        "realm_gid": -1,
+        "groups": (),
+        "binary": QEMU,
+        "items": tuple(items),
+        "network": False,
+        "connects": False,
+        "executes": False,
+        "daemonize": False,
+        "memlock": False,
+        "run_dir": "",
+    }
     return Confinement(**{**values, **given})
+
+
+def searchable() -> Iterator[Path]:
+    """For a fixture: a folder that any uid may search, as pytest's own is its owner's alone."""
+    folder = Path(tempfile.mkdtemp(prefix="septum-test-", dir="/var/tmp"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
 
 
 def enter(driver: Driver, subject: Confinement) -> None:

@@ -5,6 +5,7 @@ at once, forks included (Documentation/admin-guide/cgroup-v2.rst). Hosts with cg
 without controllers beside it, which is all that is needed here.
 """
 
+import _thread
 import errno
 import os
 from collections.abc import Mapping
@@ -43,16 +44,9 @@ def base() -> str:
     A cgroup that systemd delegated to the caller comes first, then, for root, the hierarchy's root; an unprivileged
     process needs one that it may write to, and so does the way into it (`cgroup.procs`).
     """
-    try:
-        mount = mount_point(_read("/proc/self/mountinfo"))
-        current = own(_read("/proc/self/cgroup"))
-    except OSError:
+    top, here = _position()
+    if not top:
         return ""
-    if mount is None or not current:
-        return ""
-    top, root = mount
-    inside = current if root == "/" else current.removeprefix(root)
-    here = os.path.normpath(top + "/" + inside)
     root_user = os.geteuid() == 0
     candidates = [here] if _delegated(here) or not root_user else []
     for folder in [*candidates, *([top] if root_user else [])]:
@@ -74,6 +68,48 @@ def entry(path: str) -> Entry:
 def join(path: str) -> None:
     """Moves the calling process, all threads of it."""
     _write(f"{path}/cgroup.procs", "0")
+
+
+class Joining:
+    """The same, begun early: `wait` for it at last.
+
+    A move waits for an RCU grace period, 8 to 20 ms where one takes part in nothing else (kernel/cgroup/cgroup.c
+    `cgroup_attach_lock`), and the process can do the rest of its work meanwhile. Not fork, which waits too.
+
+    Args:
+        path: of the cgroup.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._home = _position()[1]
+        self._error: HostError | None = None
+        self._busy = _thread.allocate_lock()
+        self._busy.acquire()
+        _thread.start_new_thread(self._run, ())
+
+    def wait(self) -> None:
+        """Returns once the process is in, and its helping thread has nothing more to do.
+
+        Raises:
+            HostError: the kernel refused.
+        """
+        with self._busy:
+            if self._error is not None:
+                raise self._error
+
+    def leave(self) -> None:
+        """Back to where the process was, for a start that is given up."""
+        with self._busy:
+            join(self._home)
+
+    def _run(self) -> None:
+        try:
+            join(self._path)
+        except HostError as error:
+            self._error = error
+        finally:
+            self._busy.release()
 
 
 def populated(path: str) -> bool:
@@ -143,6 +179,20 @@ class CgroupOperation:
         except OSError as error:
             raise kernel.oserror("removing the cgroup", error.errno or 0, target=step.path) from error
         return "restored"
+
+
+def _position() -> tuple[str, str]:
+    """Where cgroup2 is mounted, and the directory of the calling process's own cgroup; empty if there is none."""
+    try:
+        mount = mount_point(_read("/proc/self/mountinfo"))
+        current = own(_read("/proc/self/cgroup"))
+    except OSError:
+        return "", ""
+    if mount is None or not current:
+        return "", ""
+    top, root = mount
+    inside = current if root == "/" else current.removeprefix(root)
+    return top, os.path.normpath(f"{top}/{inside}")
 
 
 def _delegated(path: str) -> bool:

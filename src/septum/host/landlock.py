@@ -42,6 +42,7 @@ class LandlockDriver:
         self._incoming = incoming
         self._io_uring = io_uring
         self._abi = abi
+        self._joining: cgroup.Joining | None = None
 
     def probe(self) -> Availability:
         try:
@@ -69,10 +70,23 @@ class LandlockDriver:
         found = [cgroup.step(self._cgroup_base, guest.uuid)] if self._cgroup_base else []
         return found + ownership.steps(guest)
 
+    def join_early(self, guest: Confinement) -> cgroup.Joining | None:
+        """Begins to join the guest's cgroup, once its step is applied; `entries` waits for it. None without a cgroup.
+
+        Whoever gives the start up afterwards calls `leave` on what is returned, before the steps are undone.
+        """
+        if self._cgroup_base:
+            self._joining = cgroup.Joining(cgroup.step(self._cgroup_base, guest.uuid).path)
+        return self._joining
+
     def entries(self, guest: Confinement) -> list[Entry]:
-        found = [cgroup.entry(cgroup.step(self._cgroup_base, guest.uuid).path)] if self._cgroup_base else []
-        found += namespaces.entries(guest)
+        found: list[Entry] = []
+        if self._joining is not None:
+            found.append(Entry(10, "join the guest's cgroup", self._joining.wait))
+        elif self._cgroup_base:
+            found.append(cgroup.entry(cgroup.step(self._cgroup_base, guest.uuid).path))
         found += [
+            *namespaces.entries(guest),
             Entry(40, "restrict itself with Landlock", lambda: self._restrict(guest)),
             *credentials.entries(guest),
             self._filter(guest),
