@@ -33,9 +33,9 @@ def resolve(link: Link, holder: str, cwd: str, parse_filename: ParseFilename | N
         ImageError: the name can't be explained, or asks for more than a header may.
     """
     prefix = protocol(link.name)
-    if link.role == "backing file" and prefix:
+    if prefix is not None and link.role == "backing file":
         return _by_protocol(link, prefix, holder, cwd, parse_filename)
-    if prefix:
+    if prefix is not None:
         raise _refuse(
             link,
             holder,
@@ -48,13 +48,13 @@ def resolve(link: Link, holder: str, cwd: str, parse_filename: ParseFilename | N
     return (Named(path, link.format, "ro"),)
 
 
-def protocol(name: str) -> str:
-    """The protocol prefix of a file name without its colon, or "".
+def protocol(name: str) -> str | None:
+    """The protocol prefix of a file name without its colon, None if it has none.
 
     A colon counts only before the first slash (`path_has_protocol`).
     """
     prefix, colon, _ = name.partition("/")[0].partition(":")
-    return prefix if colon else ""
+    return prefix if colon else None
 
 
 def beside(image: str, name: str) -> str:
