@@ -29,6 +29,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.stdout = None
         sys.exit(141)
 
+    except Exception:  # a defect of septum: its exit status must not look like the guest's
+        import traceback
+
+        traceback.print_exc()
+        sys.exit(SeptumError.exit_status)
+
 
 def report(error: SeptumError, words: Sequence[str] = ()) -> None:
     """Prints an error: for people, or as JSON where JSON was asked for."""

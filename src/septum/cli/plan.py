@@ -7,7 +7,7 @@ from typing import Any, Final
 from septum.cli.common import add_json, open_ledger, print_json, print_table, printable
 from septum.cli.launching import add_launch_options, request_of
 from septum.errors import SeptumError
-from septum.host.driver import Driver, Item
+from septum.host.driver import Item
 from septum.launch import drivers, identity, plan
 from septum.launch.run import operations_of
 
@@ -27,7 +27,8 @@ def run(options: Namespace) -> int:
     request = request_of(options, probe=not options.no_probe)
     problems: list[SeptumError] = []
     subject = plan.resolve(request, cwd=os.getcwd(), chains=chains, problems=problems)
-    chosen = _drivers(options)
+    # None of them working is no reason not to show the rest.
+    chosen = drivers.choose(options.driver, subject.command, unconfined=True)
     own_uid = os.geteuid() == 0 and any(driver.name == "landlock" for driver in chosen)
     who = identity.preview(subject, request.realm, open_ledger(options), own_uid=own_uid)
     confinement = plan.confine(subject, who)
@@ -54,11 +55,6 @@ def run(options: Namespace) -> int:
     else:
         _print(report)
     return 0
-
-
-def _drivers(options: Namespace) -> list[Driver]:
-    """Those that would be used; none working is no reason not to show the rest."""
-    return drivers.choose(options.driver, unconfined=True)
 
 
 def _resource(item: Item) -> dict[str, Any]:

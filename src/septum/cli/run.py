@@ -2,7 +2,7 @@
 
 import os
 from argparse import ArgumentParser, Namespace
-from typing import Final
+from typing import Final, NoReturn
 
 from septum.cli.launching import add_launch_options, request_of
 from septum.launch import state
@@ -16,5 +16,5 @@ def arguments(parser: ArgumentParser) -> None:
     add_launch_options(parser)
 
 
-def run(options: Namespace) -> int:
+def run(options: Namespace) -> NoReturn:
     launch(request_of(options), state.folder(options.state, os.environ))

@@ -130,6 +130,18 @@ def populated(path: str) -> bool:
     return "populated 1" in events.splitlines()
 
 
+def processes(path: str) -> list[int]:
+    """The live processes of the cgroup; none if it is no more. Zombies are listed by the kernel, but don't populate."""
+    if not populated(path):
+        return []
+    try:
+        return [int(line) for line in _read(f"{path}/cgroup.procs").split()]
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV):
+            return []
+        raise kernel.oserror("reading cgroup.procs", error.errno or 0, target=path) from error
+
+
 def events_fd(path: str) -> int:
     """A descriptor that polls POLLPRI whenever `populated` may have changed; read it from offset 0 to poll again."""
     try:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
 from septum.guests.resource import Resource
+from septum.labels import CategorySet
 
 Outcome = Literal[
     "restored",  # it was as septum had left it, and is now as it was before
@@ -211,6 +212,15 @@ class Driver(Protocol):
 
     def steps(self, guest: Confinement) -> list[Step]:
         """What has to change on the host for this guest. Pure: the facts are in the confinement."""
+
+    def begin(self, guest: Confinement) -> Callable[[], None] | None:
+        """Starts, once the steps are applied, what takes its time and may go on beside other work of this process.
+
+        `entries` waits for it. Returns what takes it back, for a start that is given up, or None.
+        """
+
+    def foreign(self) -> list[CategorySet]:
+        """Category sets of guests and containers on this host that no ledger of ours knows."""
 
     def entries(self, guest: Confinement) -> list[Entry]:
         """What the process does to itself before exec."""

@@ -1,10 +1,11 @@
 """A driver that enforces nothing and remembers everything: for the tests of programs that are built on septum."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from septum.errors import HostError
 from septum.host.driver import Availability, Confinement, Entry, Facts, Operation, Outcome, Step, Verdict
+from septum.labels import CategorySet
 
 
 class FakeObject:
@@ -68,6 +69,12 @@ class FakeDriver:
             for item in guest.items
             if item.facts and not item.platform
         ]
+
+    def begin(self, guest: Confinement) -> Callable[[], None] | None:
+        return None
+
+    def foreign(self) -> list[CategorySet]:
+        return []
 
     def entries(self, guest: Confinement) -> list[Entry]:
         return [Entry(50, "enter nothing", lambda: self.entered.append(guest.name))]

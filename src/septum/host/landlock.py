@@ -5,13 +5,16 @@ It needs no policy on the host and, in its weaker form, no privilege. The pieces
 kernel. docs/landlock.md says what they do not cover.
 """
 
+import errno
 import os
-from collections.abc import Mapping
+import stat
+from collections.abc import Callable, Mapping
 
 from septum.errors import HostError, Unenforceable
 from septum.host import cgroup, credentials, dac, kernel, namespaces, ownership, ruleset, seccomp
 from septum.host.driver import Availability, Confinement, Entry, Facts, Operation, Step, Verdict
 from septum.host.objects import open_object
+from septum.labels import CategorySet
 
 
 class LandlockDriver:
@@ -70,14 +73,16 @@ class LandlockDriver:
         found = [cgroup.step(self._cgroup_base, guest.uuid)] if self._cgroup_base else []
         return found + ownership.steps(guest)
 
-    def join_early(self, guest: Confinement) -> cgroup.Joining | None:
-        """Begins to join the guest's cgroup, once its step is applied; `entries` waits for it. None without a cgroup.
+    def begin(self, guest: Confinement) -> Callable[[], None] | None:
+        """Begins to join the guest's cgroup; see `cgroup.Joining`."""
+        if not self._cgroup_base:
+            return None
+        self._joining = cgroup.Joining(cgroup.step(self._cgroup_base, guest.uuid).path)
+        return self._joining.leave
 
-        Whoever gives the start up afterwards calls `leave` on what is returned, before the steps are undone.
-        """
-        if self._cgroup_base:
-            self._joining = cgroup.Joining(cgroup.step(self._cgroup_base, guest.uuid).path)
-        return self._joining
+    def foreign(self) -> list[CategorySet]:
+        """None: this driver gives out no categories."""
+        return []
 
     def entries(self, guest: Confinement) -> list[Entry]:
         found: list[Entry] = []
@@ -176,6 +181,9 @@ def _add(fd: int, rule: ruleset.Rule) -> None:
     except OSError as error:
         raise kernel.oserror("opening it for its Landlock rule", error.errno or 0, target=rule.path) from error
     try:
+        # O_PATH with O_NOFOLLOW opens a symlink itself, and the kernel takes a rule on it.
+        if stat.S_ISLNK(os.fstat(target).st_mode):
+            raise HostError("it became a symlink meanwhile", errno=errno.ELOOP, target=rule.path)
         kernel.landlock_add_path(fd, target, rule.rights, rule.path)
     finally:
         os.close(target)

@@ -5,15 +5,21 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from septum.errors import Unenforceable, UsageError
-from septum.host import ops
+from septum.guests.resource import CommandLine
+from septum.host import cgroup, ops
 from septum.host.driver import Availability, Driver, Operation
 
 NAMES: Final = ("selinux", "landlock")  # strongest first
 _SELINUXFS: Final = "/sys/fs/selinux"
 
 
-def make(names: Sequence[str]) -> list[Driver]:
-    """The drivers of these names. Their modules are loaded only here, as a start pays for each."""
+def make(names: Sequence[str], command: CommandLine | None = None) -> list[Driver]:
+    """The drivers of these names. Their modules are loaded only here, as a start pays for each.
+
+    Args:
+        names: out of NAMES.
+        command: of the guest to be started, if one is.
+    """
     made: list[Driver] = []
     if "selinux" in names:
         from septum.host.selinux import SelinuxDriver
@@ -22,8 +28,16 @@ def make(names: Sequence[str]) -> list[Driver]:
     if "landlock" in names:
         from septum.host.landlock import LandlockDriver
 
-        # With SELinux a no_new_privs process could not enter its own domain.
-        made.append(LandlockDriver(no_new_privs="selinux" not in names))
+        argv = command.argv if command else ()
+        made.append(
+            LandlockDriver(
+                # With SELinux a no_new_privs process can't enter its domain; nor does a setuid helper gain what it needs.
+                no_new_privs="selinux" not in names and not (command and command.executes),
+                cgroup_base=cgroup.base(),
+                incoming=any(word.lstrip("-") == "incoming" for word in argv),
+                io_uring=any("io_uring" in word for word in argv),
+            )
+        )
     return made
 
 
@@ -35,11 +49,12 @@ def operations() -> Mapping[str, Operation]:
     return known
 
 
-def choose(wanted: str, *, unconfined: bool = False) -> list[Driver]:
+def choose(wanted: str, command: CommandLine | None = None, *, unconfined: bool = False) -> list[Driver]:
     """The drivers for a new guest.
 
     Args:
         wanted: `auto` takes all that work; else names joined by commas, each of which must work.
+        command: of the guest.
         unconfined: go on with none at all.
 
     Raises:
@@ -47,9 +62,10 @@ def choose(wanted: str, *, unconfined: bool = False) -> list[Driver]:
         Unenforceable: one that was named doesn't work, or none does.
     """
     if wanted == "auto":
-        found = [driver for driver, availability in probe_all() if availability.works]
+        probed = probe_all(command)
+        found = [driver for driver, availability in probed if availability.works]
         if not found and not unconfined:
-            reasons = "; ".join(f"{driver.name}: {availability.reason}" for driver, availability in probe_all())
+            reasons = "; ".join(f"{driver.name}: {availability.reason}" for driver, availability in probed)
             raise Unenforceable(
                 "nothing on this host can keep guests apart",
                 rule=reasons,
@@ -60,7 +76,7 @@ def choose(wanted: str, *, unconfined: bool = False) -> list[Driver]:
     for name in names:
         if name not in NAMES:
             raise UsageError(f"there is no driver {name}", remedy=f"one or more of {', '.join(NAMES)}, or auto")
-    chosen = make(names)
+    chosen = make(names, command)
     for driver in chosen:
         availability = driver.probe()
         if not availability.works:
@@ -72,8 +88,8 @@ def choose(wanted: str, *, unconfined: bool = False) -> list[Driver]:
     return chosen
 
 
-def probe_all() -> list[tuple[Driver, Availability]]:
+def probe_all(command: CommandLine | None = None) -> list[tuple[Driver, Availability]]:
     """Every driver with what it can do here, strongest first."""
     names = NAMES if os.path.isdir(_SELINUXFS) else ("landlock",)
-    found: list[tuple[Driver, Availability]] = [(driver, driver.probe()) for driver in make(names)]
+    found: list[tuple[Driver, Availability]] = [(driver, driver.probe()) for driver in make(names, command)]
     return found

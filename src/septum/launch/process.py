@@ -8,7 +8,7 @@ the kernel keeps as it was at exec, to the byte, also where an entry has no ``=`
 import errno
 import os
 import signal
-from typing import Final
+from typing import Final, NoReturn
 
 from septum.errors import CannotExecute, HostError, NotFound
 from septum.host import kernel
@@ -120,13 +120,17 @@ def given_environment() -> list[bytes]:
         return [entry for entry in file.read().split(b"\0") if entry]
 
 
-def become(program: str, argv: tuple[str, ...]) -> None:
+def become(program: str, argv: tuple[str, ...], environment: list[bytes]) -> NoReturn:
     """Replaces this process; returns only by raising.
+
+    Args:
+        program: path.
+        argv: argv[0] included.
+        environment: from `given_environment`, asked for while /proc could still be read.
 
     Raises:
         NotFound, CannotExecute: the kernel did not execute it.
     """
-    environment = given_environment()
     for number in _IGNORED_BY_PYTHON:
         signal.signal(number, signal.SIG_DFL)
     try:

@@ -50,10 +50,15 @@ def run(
     Raises:
         SeptumError: nothing runs, and everything is as it was before.
     """
+    environment = process.given_environment()
     subject = plan.resolve(request, cwd=os.getcwd(), chains=chains)
     if subject.command.query:
-        process.become(subject.program, request.argv)
-    chosen = list(drivers) if drivers is not None else choose(request.drivers, unconfined=request.unconfined)
+        process.become(subject.program, request.argv, environment)
+    chosen = (
+        list(drivers)
+        if drivers is not None
+        else choose(request.drivers, subject.command, unconfined=request.unconfined)
+    )
     for warning in subject.warnings:
         print(f"septum: {warning}", file=sys.stderr)
     state.make(folder)
@@ -71,13 +76,17 @@ def run(
     realm = identity.realm_of(ledger, request.realm, foreign, groups=own_uid)
     guest = identity.admit(ledger, subject, uuid, realm, chosen, foreign, own_uid=own_uid)
     checkpoint("admitted")
+    begun: list[Callable[[], None]] = []
     try:
         confinement = plan.confine(subject, identity.identity(guest, realm))
         steps = _apply(ledger, guest, confinement, chosen, operations, checkpoint)
+        begun += [back for back in (driver.begin(confinement) for driver in chosen) if back is not None]
         actions = sorted((e for driver in chosen for e in driver.entries(confinement)), key=lambda entry: entry.phase)
         ledger.run(guest.uuid, os.getpid(), guest.started, _details(guest, confinement, steps, subject))
         checkpoint("running")
     except SeptumError:
+        for back in begun:
+            back()
         _give_up(ledger, folder, guest, operations)
         raise
     ledger.close()
@@ -86,7 +95,7 @@ def run(
         checkpoint(f"before {action.what}")
         action.act()
     checkpoint("confined")
-    process.become(subject.program, request.argv)
+    process.become(subject.program, request.argv, environment)
 
 
 def _apply(
@@ -146,11 +155,7 @@ def operations_of(drivers: Iterable[Driver]) -> Mapping[str, Operation]:
 
 def _foreign(drivers: Iterable[Driver]) -> list[CategorySet]:
     """Labels on this host that no ledger knows of: other engines' guests and containers."""
-    for driver in drivers:
-        levels = getattr(driver, "foreign_levels", None)
-        if levels is not None:
-            return list(levels())
-    return []
+    return [categories for driver in drivers for categories in driver.foreign()]
 
 
 def _details(guest: Guest, confinement: Confinement, steps: Sequence[Step], subject: plan.Subject) -> dict[str, Any]:

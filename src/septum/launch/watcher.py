@@ -10,8 +10,8 @@ import os
 import select
 import signal
 import sys
-from _socket import CMSG_LEN, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOL_SOCKET, socket
 from array import array
+from socket import CMSG_LEN, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOL_SOCKET, socket
 from typing import Final, NoReturn
 
 from septum.errors import SeptumError
@@ -77,12 +77,12 @@ class Watcher:
             return True
         self.poll.unregister(self.listener.fileno())
         self.listener.close()
-        self.listener = watch.listen(self.folder)
+        self.listener = socket(fileno=watch.listen(self.folder).detach())
         self.poll.register(self.listener.fileno(), select.POLLIN)
         return False
 
     def _accept(self) -> None:
-        connection = socket(fileno=self.listener._accept()[0])
+        connection, _ = self.listener.accept()
         try:
             data, ancillary, _, _ = connection.recvmsg(64, CMSG_LEN(4), MSG_CMSG_CLOEXEC)
         except OSError:
