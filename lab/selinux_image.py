@@ -6,6 +6,7 @@ mke2fs copies the labels into the disk.
 """
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from lab import agent, cache, debian, guest, initramfs
@@ -58,6 +59,32 @@ def image() -> Path:
     return cache.artifact("selinux-image", key, _build_image)
 
 
+def policy(*modules: Path) -> Path:
+    """The machine's policy with further modules in it, compiled here, for `Machine.load_policy`.
+
+    Args:
+        modules: CIL files; each is a module of the file's name.
+    """
+    key = cache.recipe(root().name, CIL, *modules)
+    return cache.artifact("selinux-policy", key, lambda target: _build_policy(target, modules)) / "policy"
+
+
+def _build_policy(target: Path, modules: Sequence[Path]) -> None:
+    work = target.with_name("root")
+    for name in ("var/lib/selinux", "etc/selinux"):
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        cache.run(["cp", "-a", root() / "root" / name, work / name])
+    _compile(work, target / "policy", modules)
+
+
+def _compile(work: Path, target: Path, modules: Sequence[Path] = ()) -> None:
+    """Adds our modules and `modules` to the policy store below `work`, and copies the outcome."""
+    installed = [word for path in (*sorted(CIL.glob("*.cil")), *modules) for word in ("-i", path)]
+    cache.run(["semodule", "-p", work, "-s", "default", "-n", *installed])
+    (compiled,) = (work / "etc/selinux/default/policy").iterdir()
+    shutil.copy(compiled, target)
+
+
 def _build_root(target: Path) -> None:
     cache.say("installing Debian with SELinux into a folder (about a minute)")
     debian.bootstrap(target / "root", PACKAGES)
@@ -71,10 +98,7 @@ def _build_image(target: Path) -> None:
     initramfs.write(target / "initrd", _FILES / "initramfs-init", initramfs.module_files(modules, _MODULES))
     _fill(work)
     cache.say("compiling the policy")
-    modules_of_ours = [word for path in sorted(CIL.glob("*.cil")) for word in ("-i", path)]
-    cache.run(["semodule", "-p", work, "-s", "default", "-n", *modules_of_ours])
-    (policy,) = (work / "etc/selinux/default/policy").iterdir()
-    shutil.copy(policy, target / "policy")
+    _compile(work, target / "policy")
     cache.say("labelling files, making the disk")
     cache.run(["setfiles", "-m", "-F", "-r", work, work / "etc/selinux/default/contexts/files/file_contexts", work])
     disk = target / "disk"

@@ -42,6 +42,11 @@ CLONE_NEWNET = 0x40000000
 # seccomp.h
 SECCOMP_SET_MODE_FILTER = 1
 
+# openat2.h
+RESOLVE_NO_XDEV = 0x01
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
+
 # close_range.h
 CLOSE_RANGE_CLOEXEC = 4
 
@@ -63,6 +68,7 @@ _NR_SECCOMP = {"x86_64": 317, "aarch64": 277}
 _NR_EXECVEAT = {"x86_64": 322, "aarch64": 281}
 _NR_PIDFD_SEND_SIGNAL = 424
 _NR_CLOSE_RANGE = 436
+_NR_OPENAT2 = 437
 _NR_LANDLOCK_CREATE_RULESET = 444
 _NR_LANDLOCK_ADD_RULE = 445
 _NR_LANDLOCK_RESTRICT_SELF = 446
@@ -136,6 +142,9 @@ _syscall_execveat = ctypes.CFUNCTYPE(
     ctypes.c_long, ctypes.c_long, _int, _string, _strings, _strings, _int, use_errno=True
 )(("syscall", _libc))
 _syscall_four = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, _int, _int, _pointer, _uint, use_errno=True)(
+    ("syscall", _libc)
+)
+_syscall_openat2 = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, _int, _string, _string, _size, use_errno=True)(
     ("syscall", _libc)
 )
 _syscall_create_ruleset = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, _string, _size, _uint, use_errno=True)(
@@ -316,6 +325,23 @@ def file_system_type(fd: int) -> int:
     _checked(_libc.fstatfs(fd, buffer), "fstatfs")
     (kind,) = struct.unpack_from("@L", buffer)
     return int(kind)
+
+
+def openat2(dir_fd: int, path: str, flags: int, resolve: int) -> int:
+    """Opens a path below a directory under rules for the walk.
+
+    Args:
+        dir_fd: descriptor of the directory.
+        path: relative.
+        flags: as for `os.open`; O_CLOEXEC is added. Nothing is created.
+        resolve: RESOLVE_* bits.
+
+    Raises:
+        HostError: EXDEV if the walk would leave the file system (a mount on the way) or the directory, ELOOP at a
+            symlink.
+    """
+    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, resolve)
+    return _checked(_syscall_openat2(_NR_OPENAT2, dir_fd, os.fsencode(path), how, len(how)), "openat2", path)
 
 
 def file_handle(fd: int, flags: int = 0) -> bytes | None:

@@ -1,0 +1,190 @@
+"""The driver `selinux`: sVirt without libvirt. Each guest's process and objects get types of the loaded policy and the
+guest's categories; the kernel keeps apart what has incomparable ones.
+
+Types are those that libvirt uses (contexts/virtual_domain_context, virtual_image_context of the policy), so that an
+existing policy's rules for QEMU hold. Unlike libvirt, what a guest alone reads gets its categories too.
+
+Sockets need no step: a process' sockets, and the names it makes for them, carry the process' own level, and
+``/proc/…/attr/sockcreate`` would not outlive the exec (`selinux_bprm_creds_for_exec` resets it).
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+from septum.errors import HostError
+from septum.host import selinux_kernel as se
+from septum.host.driver import Availability, Confinement, Entry, Facts, Item, Operation, Step, Verdict
+from septum.host.ruleset import created
+from septum.host.selinux_context import Relabel
+from septum.labels import CategorySet, Context, context_text
+
+
+class Types(NamedTuple):
+    """Contexts without their level, as Debian's and Fedora's policies have them.
+
+    Attributes:
+        process: of QEMU.
+        image: of what one guest reads and writes.
+        content: of what is only read. No guest may write it.
+        device: of a device node that belongs to one guest.
+    """
+
+    process: str = "system_u:system_r:svirt_t"
+    image: str = "system_u:object_r:svirt_image_t"
+    content: str = "system_u:object_r:virt_content_t"
+    device: str = "system_u:object_r:svirt_image_t"
+
+
+_LEFT_ALONE: Final = frozenset({"shared-device", "helper", "plugin", "sysfs", "tmpdir", "socket", "peer-socket"})
+_CLASSES: Final = {
+    "file": "file",
+    "dir": "dir",
+    "block": "blk_file",
+    "char": "chr_file",
+    "socket": "sock_file",
+    "fifo": "fifo_file",
+}
+_READ: Final = frozenset({"read", "open", "getattr"})
+_WRITE: Final = frozenset({"write"})
+_FOREIGN_TYPES: Final = frozenset(
+    "container_t container_kvm_t container_init_t container_logreader_t openshift_t qemu_t svirt_lxc_net_t "
+    "svirt_kvm_net_t svirt_qemu_net_t svirt_prot_exec_t svirt_t svirt_tcg_t".split()
+)
+_ALL_CATEGORIES: Final = "c0.c1023"
+
+
+class SelinuxDriver:
+    """Implements `host.driver.Driver`.
+
+    Args:
+        types: what to label with.
+        permissive: work although the kernel only records what it would refuse; for trying a policy out.
+    """
+
+    name = "selinux"
+
+    def __init__(self, types: Types = Types(), *, permissive: bool = False) -> None:  # noqa: B008 - immutable
+        self.types = types
+        self._permissive = permissive
+
+    def probe(self) -> Availability:
+        if not se.mounted():
+            return Availability(False, "SELinux is not running in this kernel", {})
+        from septum.host.selinux_probe import probe
+
+        return probe(self.types, permissive=self._permissive)
+
+    def operations(self) -> Mapping[str, Operation]:
+        types = {context.split(":")[2] for context in (self.types.image, self.types.content, self.types.device)}
+        return {"context": Relabel(types)}
+
+    def steps(self, guest: Confinement) -> list[Step]:
+        """One label for each object; a file that QEMU would make is made with its label.
+
+        A directory gets its label itself, and what the guest makes in it inherits that; what is in it already keeps
+        its own.
+        """
+        found = []
+        for item in guest.items:
+            if item.platform or item.resource.kind in _LEFT_ALONE:
+                continue
+            path = created(item)
+            if path:
+                found.append(Step("mkfile", "", path, "", {"context": f"{self.types.image}:{guest.level}"}))
+            elif item.facts is not None and not (item.resource.kind == "memory" and item.facts.type == "dir"):
+                found.append(self._label(guest, item, item.facts))
+        return found
+
+    def _label(self, guest: Confinement, item: Item, facts: Facts) -> Step:
+        shared = item.resource.sharing == "shared"
+        level = guest.realm_level if shared else guest.level
+        if item.resource.kind == "device" or (facts.type == "char" and not shared):
+            prefix = self.types.device
+        else:
+            prefix = self.types.image if item.resource.access == "rw" else self.types.content
+        scope = facts.key if shared else ""
+        return Step("context", facts.key, facts.path, scope, {"context": f"{prefix}:{level}"})
+
+    def entries(self, guest: Confinement) -> list[Entry]:
+        context = f"{self.types.process}:{guest.level}"
+        opened: list[int] = []
+
+        def open_it() -> None:
+            opened.append(se.open_attribute("exec"))
+
+        def set_it() -> None:
+            se.write_attribute(opened[0], context)
+
+        return [
+            Entry(30, "open the attribute that holds the context for exec", open_it),
+            Entry(70, f"enter {context} at exec", set_it),
+        ]
+
+    def explain(self, guest: Confinement, facts: Facts, access: str) -> Verdict:
+        if not facts.context:
+            return Verdict(self.name, None, "the object has no SELinux context")
+        source = f"{self.types.process}:{guest.level}"
+        cls = _CLASSES[facts.type]
+        wanted = _READ | _WRITE if access == "rw" else _READ
+        try:
+            decision = se.decide(source, facts.context, cls, wanted)
+            if not decision.refused:
+                return Verdict(self.name, True, f"allow {source} {facts.context}:{cls} {_braced(wanted)}")
+            at_own_level = se.decide(source, f"{_without_level(facts.context)}:{guest.level}", cls, wanted)
+        except HostError as error:
+            return Verdict(self.name, None, error.what)
+        if not at_own_level.refused:
+            rule = f"its categories {_level(facts.context)} are not within the guest's {guest.level}"
+        else:
+            rule = f"no rule allows {source} {facts.context}:{cls} {_braced(decision.refused)}"
+        return Verdict(self.name, decision.permissive, rule)
+
+    def begin(self, guest: Confinement) -> Callable[[], None] | None:
+        """Nothing takes its time here."""
+        return None
+
+    def foreign(self) -> list[CategorySet]:
+        """Categories of the guests and containers that run now, whoever started them.
+
+        A process without categories, or with all of them, is left out: no label avoids those.
+
+        Raises:
+            HostError: a process' label can't be read, so that it can't be avoided.
+            LabelError: a guest's or container's label is malformed.
+        """
+        types = _FOREIGN_TYPES | {self.types.process.split(":")[2]}
+        found = {self._categories(pid, types) for pid in os.listdir("/proc") if pid.isdigit()}
+        return sorted((one for one in found if one), key=str)
+
+    @staticmethod
+    def _categories(pid: str, types: frozenset[str]) -> CategorySet:
+        try:
+            with open(f"/proc/{pid}/attr/current", "rb", buffering=0) as file:
+                text = context_text(file.read())
+        except (FileNotFoundError, ProcessLookupError):
+            return CategorySet()
+        except OSError as error:
+            raise HostError(
+                f"the label of process {pid} can't be read: {error.strerror}",
+                errno=error.errno or 0,
+                rule="a new guest's categories must differ from those of every guest and container",
+                remedy="run septum as root, in a domain that may read /proc of all processes",
+            ) from error
+        parts = text.split(":")
+        if len(parts) < 4 or parts[2] not in types or text.endswith(_ALL_CATEGORIES):
+            return CategorySet()
+        found = Context.parse(text).range
+        return found.high.categories if found else CategorySet()
+
+
+def _without_level(context: str) -> str:
+    return ":".join(context.split(":", 3)[:3])
+
+
+def _level(context: str) -> str:
+    return context.split(":", 3)[3]
+
+
+def _braced(permissions: frozenset[str]) -> str:
+    return "{ " + " ".join(sorted(permissions)) + " }"

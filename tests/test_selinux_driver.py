@@ -1,0 +1,315 @@
+"""The SELinux driver: its steps (pure), its operation on files, and on a kernel that enforces, all of it."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import selinux_image
+from lab.selinux import Done, Machine
+from septum.errors import Held, HostError
+from septum.guests.resource import Access, Kind, Resource, Sharing
+from septum.host.driver import Confinement, Facts, Item, Step
+from septum.host.objects import look
+from septum.host.selinux import SelinuxDriver, Types
+from tests.labkit import BLUE, RED, SEPTUM, image_context, machine_with_septum
+
+REALM = "s0:c1"
+QEMU = ("qemu-system-x86_64", "-nodefaults", "-machine", "none", "-display", "none", "-S")
+
+
+def facts(path: str, kind: str = "file", context: str = "") -> Facts:
+    return Facts(f"key of {path}", path, kind, 1, 2, 1, 0, 0, 0o644, "", context)
+
+
+def item(
+    path: str,
+    kind: Kind,
+    access: Access,
+    sharing: Sharing = "exclusive",
+    *,
+    what: str = "file",
+    platform: bool = False,
+    missing: bool = False,
+) -> Item:
+    found = None if missing else facts(path, what)
+    parent = facts(os.path.dirname(path), "dir")
+    return Item(Resource(path, kind, access, sharing, "-x", creates=missing), found, parent, (), platform)
+
+
+def confinement(*items: Item) -> Confinement:
+    return Confinement(
+        uuid="u",
+        name="red",
+        realm="r",
+        level=RED,
+        realm_level=REALM,
+        uid=-1,
+        gid=-1,
+        realm_gid=-1,
+        groups=(),
+        binary="/usr/bin/qemu-system-x86_64",
+        items=items,
+        network=False,
+        connects=False,
+        executes=False,
+        daemonize=False,
+        memlock=False,
+        run_dir="",
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "context", "scope"),
+    [
+        (item("/v/disk", "image", "rw"), f"svirt_image_t:{RED}", ""),
+        (item("/v/lv", "image", "rw", what="block"), f"svirt_image_t:{RED}", ""),
+        (item("/v/iso", "image", "ro"), f"virt_content_t:{RED}", ""),
+        (item("/v/base", "backing", "ro", "shared"), f"virt_content_t:{REALM}", "key of /v/base"),
+        (item("/v/shared", "image", "rw", "shared"), f"svirt_image_t:{REALM}", "key of /v/shared"),
+        (item("/v/log", "log", "rw"), f"svirt_image_t:{RED}", ""),
+        (item("/dev/vfio/9", "device", "rw", what="char"), f"svirt_image_t:{RED}", ""),
+        (item("/v/tree", "directory", "rw", what="dir"), f"svirt_image_t:{RED}", ""),
+    ],
+)
+def test_each_object_gets_the_label_of_its_use(given: Item, context: str, scope: str) -> None:
+    (step,) = SelinuxDriver().steps(confinement(given))
+    path = given.resource.path
+    assert step == Step("context", f"key of {path}", path, scope, {"context": f"system_u:object_r:{context}"})
+
+
+def test_a_file_that_qemu_would_make_is_made_with_its_label() -> None:
+    (step,) = SelinuxDriver().steps(confinement(item("/v/log", "log", "rw", missing=True)))
+    assert (step.op, step.key, step.path, step.args) == ("mkfile", "", "/v/log", {"context": image_context(RED)})
+
+
+def test_what_belongs_to_all_keeps_its_label() -> None:
+    left = [
+        item("/usr/share/qemu/bios.bin", "firmware", "ro", platform=True),
+        item("/dev/kvm", "shared-device", "rw", "shared", what="char"),
+        item("/usr/lib/qemu/qemu-bridge-helper", "helper", "ro"),
+        item("/dev/hugepages", "memory", "rw", what="dir"),
+        item("/run/vms/qmp", "socket", "rw", missing=True),
+        item("/run/other", "peer-socket", "rw", what="socket"),
+        item("/sys/bus/pci/devices/x", "sysfs", "rw"),
+        item("/tmp", "tmpdir", "rw", what="dir"),
+    ]
+    assert SelinuxDriver().steps(confinement(*left)) == []
+
+
+def test_types_are_the_policys_to_choose() -> None:
+    (step,) = SelinuxDriver(Types(image="a:b:c_t")).steps(confinement(item("/v/disk", "image", "rw")))
+    assert step.args == {"context": f"a:b:c_t:{RED}"}
+
+
+OLD = "system_u:object_r:var_t:s0"
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    path = tmp_path / "disk"
+    path.write_text("x")
+    os.setxattr(path, "security.selinux", OLD.encode() + b"\0")
+    return path
+
+
+def step_for(path: Path, context: str) -> Step:
+    found = look(str(path)).facts
+    assert found is not None
+    return Step("context", found.key, found.path, "", {"context": context})
+
+
+def label_of(path: Path) -> str:
+    return os.getxattr(path, "security.selinux").rstrip(b"\0").decode()
+
+
+@pytest.mark.root
+class TestRelabel:
+    """On this machine's own files: without SELinux in the kernel a label is an attribute like any other."""
+
+    relabel = SelinuxDriver().operations()["context"]
+
+    def test_there_and_back(self, labelled: Path) -> None:
+        step = step_for(labelled, image_context(RED))
+        original = self.relabel.capture(step)
+        assert self.relabel.undo(step, original) == "untouched"
+        self.relabel.apply(step, original)
+        self.relabel.apply(step, original)
+        assert label_of(labelled) == image_context(RED)
+        assert self.relabel.undo(step, json.loads(json.dumps(original))) == "restored"
+        assert self.relabel.undo(step, original) == "untouched"
+        assert label_of(labelled) == OLD
+
+    def test_what_had_no_label_has_none_again(self, tmp_path: Path) -> None:
+        path = tmp_path / "bare"
+        path.write_text("x")
+        step = step_for(path, image_context(RED))
+        original = self.relabel.capture(step)
+        self.relabel.apply(step, original)
+        assert self.relabel.undo(step, original) == "restored"
+        assert "security.selinux" not in os.listxattr(path)
+
+    def test_a_foreign_change_is_left_alone(self, labelled: Path) -> None:
+        step = step_for(labelled, image_context(RED))
+        original = self.relabel.capture(step)
+        self.relabel.apply(step, original)
+        os.setxattr(labelled, "security.selinux", b"system_u:object_r:etc_t:s0\0")
+        assert self.relabel.undo(step, original) == "foreign"
+        assert label_of(labelled) == "system_u:object_r:etc_t:s0"
+
+    def test_a_change_between_capture_and_apply_is_refused(self, labelled: Path) -> None:
+        step = step_for(labelled, image_context(RED))
+        original = self.relabel.capture(step)
+        os.setxattr(labelled, "security.selinux", b"system_u:object_r:etc_t:s0\0")
+        with pytest.raises(HostError, match="meanwhile"):
+            self.relabel.apply(step, original)
+        assert label_of(labelled) == "system_u:object_r:etc_t:s0"
+
+    def test_another_object_of_that_name_is_not_touched(self, labelled: Path) -> None:
+        step = step_for(labelled, image_context(RED))
+        original = self.relabel.capture(step)
+        self.relabel.apply(step, original)
+        labelled.rename(labelled.with_name("moved"))
+        assert self.relabel.undo(step, original) == "gone"
+        labelled.write_text("another")
+        os.setxattr(labelled, "security.selinux", image_context(RED).encode())
+        assert self.relabel.undo(step, original) == "gone"
+        assert label_of(labelled) == image_context(RED)
+        with pytest.raises(HostError):
+            self.relabel.apply(step, original)
+
+    def test_another_guests_object_is_not_taken(self, labelled: Path) -> None:
+        os.setxattr(labelled, "security.selinux", image_context(BLUE).encode() + b"\0")
+        step = step_for(labelled, image_context(RED))
+        original = self.relabel.capture(step)
+        with pytest.raises(Held) as caught:
+            self.relabel.apply(step, original)
+        assert BLUE in caught.value.holder
+        assert label_of(labelled) == image_context(BLUE)
+
+
+def inside(machine: Machine, program: str, *words: str, **more: Any) -> Done:
+    """Runs Python with septum's sources in the machine."""
+    return machine.run(["python3", "-c", program, *words], environment={"PYTHONPATH": SEPTUM}, **more)
+
+
+PROBE = """
+import sys
+from septum.host.selinux import SelinuxDriver, Types
+found = SelinuxDriver(Types(process=sys.argv[1]), permissive=len(sys.argv) > 2).probe()
+print(found.works, found.reason, *found.weaker, sep="\\n")
+"""
+
+# What `septum run` does, for one guest, with the driver alone.
+LAUNCH = """
+import json, os, sys
+from septum.guests.resource import Resource
+from septum.host.driver import Confinement, Item
+from septum.host.objects import look
+from septum.host.ops import OPERATIONS
+from septum.host.selinux import SelinuxDriver
+order = json.loads(sys.argv[1])
+items = []
+for path, kind, access, sharing in order["items"]:
+    found = look(path)
+    items.append(Item(Resource(path, kind, access, sharing, "", found.facts is None), found.facts, found.parent))
+binary = os.path.realpath("/usr/bin/" + order["argv"][0])
+guest = Confinement("u", "g", "r", order["level"], order["realm"], -1, -1, -1, (), binary, tuple(items), False, False,
+                    False, False, False, "")
+driver = SelinuxDriver()
+operations = {**OPERATIONS, **driver.operations()}
+journal = []
+for step in driver.steps(guest):
+    if step.op == "mkfile":
+        step = step._replace(args={"uid": 0, "gid": 0, "mode": 0o600, "back_uid": 0, "back_gid": 0, **step.args})
+    original = operations[step.op].capture(step)
+    operations[step.op].apply(step, original)
+    journal.append([step, original])
+with open(order["journal"], "w") as file:
+    json.dump(journal, file)
+for entry in sorted(driver.entries(guest), key=lambda entry: entry.phase):
+    entry.act()
+os.execv(binary, order["argv"])
+"""
+UNDO = """
+import json, sys
+from septum.host.driver import Step
+from septum.host.ops import OPERATIONS
+from septum.host.selinux import SelinuxDriver
+operations = {**OPERATIONS, **SelinuxDriver().operations()}
+with open(sys.argv[1]) as file:
+    for step, original in reversed(json.load(file)):
+        print(operations[step[0]].undo(Step(*step), original))
+"""
+EXPLAIN = """
+import json, sys
+from septum.host.objects import look
+from septum.host.selinux import SelinuxDriver
+from types import SimpleNamespace
+for path, access in json.loads(sys.argv[2]):
+    verdict = SelinuxDriver().explain(SimpleNamespace(level=sys.argv[1]), look(path).facts, access)
+    print(json.dumps([verdict.allowed, verdict.rule]))
+"""
+
+
+@pytest.fixture(scope="module")
+def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
+    yield from machine_with_septum(request)
+
+
+def probe(machine: Machine, *words: str) -> list[str]:
+    return inside(machine, PROBE, *words, check=True).output.splitlines()
+
+
+@pytest.mark.lab
+class TestProbe:
+    def test_works_and_misses_nothing(self, machine: Machine) -> None:
+        assert probe(machine, Types().process) == ["True", ""]
+
+    def test_permissive_does_not_count_unless_told(self, machine: Machine) -> None:
+        machine.write("/sys/fs/selinux/enforce", b"0")
+        try:
+            assert probe(machine, Types().process)[:2] == [
+                "False",
+                "SELinux is permissive: it records what it would refuse",
+            ]
+            assert probe(machine, Types().process, "told") == ["True", "", "SELinux is permissive: nothing is refused"]
+        finally:
+            machine.write("/sys/fs/selinux/enforce", b"1")
+
+    def test_a_domain_that_categories_do_not_bind_is_no_guest(self, machine: Machine) -> None:
+        works, reason = probe(machine, "system_u:system_r:virtd_t")[:2]
+        assert works == "False"
+        assert "categories" in reason
+
+    def test_a_type_that_the_policy_lacks(self, machine: Machine) -> None:
+        works, reason = probe(machine, "system_u:system_r:nothing_t")[:2]
+        assert works == "False"
+        assert "nothing_t" in reason
+
+    def test_a_permissive_domain_and_a_rule_that_is_missing(self, machine: Machine, tmp_path: Path) -> None:
+        module = tmp_path / "lab_permissive.cil"
+        module.write_text("(typepermissive svirt_t)\n")
+        machine.load_policy(selinux_image.policy(module))
+        try:
+            works, reason = probe(machine, Types().process)[:2]
+        finally:
+            machine.load_policy(selinux_image.image() / "policy")
+        assert works == "False"
+        assert "is permissive" in reason
+        assert probe(machine, Types().process) == ["True", ""]
+
+
+@pytest.mark.lab
+def test_the_exec_context_is_never_written_to_a_fake_proc(machine: Machine) -> None:
+    program = "from septum.host.selinux_kernel import open_attribute; open_attribute('exec')"
+    fake = "mkdir -p /tmp/proc/thread-self/attr /tmp/proc/self; touch /tmp/proc/thread-self/attr/exec"
+    done = machine.run(
+        f'{fake}; unshare -m bash -c "mount --bind /tmp/proc /proc && python3 -c \\"{program}\\""',
+        environment={"PYTHONPATH": SEPTUM},
+    )
+    assert done.status == 1
+    assert "/proc is not the root of procfs" in done.errors
