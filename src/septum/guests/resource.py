@@ -34,7 +34,7 @@ class Resource(NamedTuple):
     """One host object that a command line names.
 
     Attributes:
-        path: absolute; `.` and `..` are left for the kernel, as `..` behind a symlink has no lexical meaning.
+        path: absolute; `..` is left for the kernel, as it has no lexical meaning behind a symlink.
         kind: what it is to the guest.
         access: the most that QEMU needs.
         sharing: `exclusive` objects belong to one guest at a time; `shared` ones to the guests of one realm.
@@ -85,6 +85,7 @@ class CommandLine(NamedTuple):
         descriptors: numbers of inherited descriptors that the command line names.
         query: QEMU only prints something and exits (``-version``, ``-device help``): no guest comes of it.
         xen_domid: of ``-xen-domid``, or -1.
+        sandbox: argument of ``-sandbox``, or "".
     """
 
     argv: tuple[str, ...]
@@ -102,3 +103,4 @@ class CommandLine(NamedTuple):
     descriptors: tuple[int, ...]
     query: bool
     xen_domid: int
+    sandbox: str = ""
