@@ -108,11 +108,16 @@ def test_draws_use_up_the_realm_and_then_say_so(scheme: RealmScheme, first: int)
 
 
 def test_the_last_free_code_is_found_wherever_the_counter_stands() -> None:
-    realm = SMALL.realm_code(0)
-    allotment = Allotment(SMALL, realm, SECRET)
-    for free in guests_of(SMALL, realm):
-        register = Register(guests_of(SMALL, realm) - {free})
-        assert {allotment.draw(counter, register.taken) for counter in range(allotment.size)} == {free}
+    scheme = RealmScheme(range(2), range(2, 42))
+    realm = scheme.realm_code(0)
+    allotment = Allotment(scheme, realm, SECRET)
+    everything = guests_of(scheme, realm)
+    assert len(everything) > 64 + 512
+    for counter in range(0, 1000, 111):
+        for place in range(0, allotment.size, 37):
+            free = allotment.at(place)
+            register = Register(everything - {free})
+            assert allotment.draw(counter, register.taken) == free
 
 
 def test_a_nearly_full_realm_is_searched_in_bounded_time() -> None:
@@ -120,15 +125,14 @@ def test_a_nearly_full_realm_is_searched_in_bounded_time() -> None:
     realm = scheme.realm_code(0)
     allotment = Allotment(scheme, realm, SECRET)
     free = {str(allotment.at(position)) for position in range(0, allotment.size, 1000)}
-    asked = 0
+    questions: list[int] = []
 
     def taken(keys: list[str]) -> set[str]:
-        nonlocal asked
-        asked += len(keys)
+        questions.append(len(keys))
         return set(keys) - free
 
     assert str(allotment.draw(12345, taken)) in free
-    assert asked <= 1 + 64 + 512 + 4096
+    assert questions == [1, 64, 512, 4096][: len(questions)]
 
 
 def test_callers_with_neighbouring_counters_do_not_meet() -> None:
@@ -181,6 +185,14 @@ def test_a_process_without_categories_leaves_no_room_either() -> None:
         Obstacles(SMALL, SMALL.realm_code(0), [CategorySet()])
 
 
+def test_labels_that_leave_no_room_together_are_found_before_any_search() -> None:
+    realm = SMALL.realm_code(0)
+    foreign = [realm | CategorySet([number]) for number in SMALL.guest_block]
+    with pytest.raises(Exhausted, match="0 of 28 left"):
+        Obstacles(SMALL, realm, foreign[:-1])
+    assert Obstacles(SMALL, realm, foreign[:-2])
+
+
 def test_random_pairs_of_another_engine_cost_little_room() -> None:
     scheme = RealmScheme()
     pairs = [CategorySet(pair) for pair in combinations(range(250, 300), 2)]
@@ -207,6 +219,22 @@ def test_a_released_code_comes_back_last() -> None:
     assert first not in others
     assert pool.take() == first
     assert pool.left == 0
+
+
+def test_a_pool_starts_where_it_is_told() -> None:
+    allotment = Allotment(SMALL, SMALL.realm_code(0), SECRET)
+    assert Pool(allotment, start=5).take() == allotment.at(5)
+
+
+def test_a_released_code_stays_ruled_out() -> None:
+    allotment = Allotment(SMALL, SMALL.realm_code(0), SECRET)
+    foreign = allotment.at(3)
+    known_before, met_later = Pool(allotment, [foreign], [foreign]), Pool(allotment, foreign=[foreign])
+    assert met_later.claim(foreign) is False
+    for pool in (known_before, met_later):
+        pool.release(foreign)
+        assert pool.left == 27
+        assert foreign not in {pool.take() for _ in range(27)}
 
 
 def test_a_pool_follows_the_ledger() -> None:

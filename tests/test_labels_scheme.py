@@ -104,6 +104,12 @@ def test_split_refuses_what_is_no_guests_set(text: str) -> None:
     assert caught.value.target == text
 
 
+def test_a_rank_needs_a_guest_code() -> None:
+    for wrong in ([3, 300], [1, 2], [300], [300, 1022]):
+        with pytest.raises(LabelError, match="is no guest code"):
+            DEFAULT.guest_rank(CategorySet(wrong))
+
+
 def test_split_refuses_the_empty_set() -> None:
     with pytest.raises(LabelError, match="the empty set"):
         DEFAULT.split(CategorySet())
