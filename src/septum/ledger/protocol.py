@@ -53,7 +53,8 @@ class Ledger(Protocol):
     # guests
 
     def admit(self, guest: Guest, claims: Sequence[tuple[str, str]]) -> Guest:
-        """Enters the guest with all of `claims`, or nothing. Fills in `incarnation`.
+        """Enters the guest with all of `claims`, or nothing; its name and uuid are always claimed. Fills in
+        `incarnation`.
 
         Raises:
             Held: `target` is ``kind key``, `holder` the guest that has it.
@@ -71,8 +72,9 @@ class Ledger(Protocol):
     def begin(self, uuid: str, holds: Sequence[Hold], entries: Sequence[Entry]) -> list[Entry]:
         """`admitted` → `starting`: takes all holds and writes the journal, or does nothing.
 
-        Entries whose owner is a shared object's key are written by the first holder only: where the object already
-        has holders its entry is left out, as the original is known. Returns the entries that were written, with ids.
+        Entries whose owner is a shared object's key are written by the first holder that needs them only: where the
+        same op is in force on the object its entry is left out, as the original is known. Two holds of one object
+        count as one, the stronger. Returns the entries that were written, with ids.
 
         Raises:
             Held: `target` is the path, `holder` the guest; also while the object is being restored, with
@@ -80,7 +82,7 @@ class Ledger(Protocol):
         """
 
     def run(self, uuid: str, pid: int, started: int, details: Mapping[str, Any]) -> None:
-        """`starting` → `running`."""
+        """`starting` → `running`; adds `details` to those that it was admitted with."""
 
     def end(self, uuid: str, state: State = "ending") -> None:
         """Any state → `ending` or `stuck`."""
@@ -94,7 +96,8 @@ class Ledger(Protocol):
         """Entries in force, oldest first."""
 
     def orphan(self, uuid: str) -> list[str]:
-        """Drops the guest's shared holds; returns the keys that have no holder left and an entry in the journal.
+        """Drops the shared holds of a guest that is ending or stuck; returns the keys that have no holder
+        left and an entry in the journal.
 
         Such a key counts as being restored, also in a later call for any guest, until `settle` has closed its entries.
         """
@@ -103,10 +106,15 @@ class Ledger(Protocol):
         """All keys that are being restored."""
 
     def settle(self, entry: int, outcome: str) -> None:
-        """Closes one entry."""
+        """Closes one entry; of several calls the first outcome stands.
+
+        Raises:
+            LedgerError: a shared object's entry, while guests hold the object; or there never was such an entry.
+        """
 
     def release(self, uuid: str) -> None:
-        """Takes a guest out whose entries are all closed as restored, untouched or gone: frees its claims and holds.
+        """Takes out an ending or stuck guest whose entries are all closed as restored, untouched or gone: frees its
+        claims and holds.
 
         Raises:
             LedgerError: an entry is still open, or closed as foreign: the claims stay in quarantine.

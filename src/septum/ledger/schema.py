@@ -1,0 +1,72 @@
+"""The tables of an SQLite ledger, and how an older file becomes a current one.
+
+A released migration never changes: a new need is a new migration with the next number. A file's version is the number
+of the last one applied to it (``PRAGMA user_version``).
+
+Columns with several values (categories, argv, details…) are canonical JSON. `shared` marks a journal entry that belongs
+to a shared object and not to one guest. STRICT tables and RETURNING are avoided: SQLite 3.34 is still in use.
+"""
+
+from typing import NamedTuple
+
+__all__ = ["APPLICATION_ID", "MIGRATIONS", "Migration"]
+
+APPLICATION_ID = 0x73657074
+"""``sept`` in ASCII: ``file`` and we tell a ledger from any other SQLite file by it."""
+
+
+class Migration(NamedTuple):
+    """One step from the version before to `version`.
+
+    Attributes:
+        version: without gaps, from 1.
+        statements: SQL, one statement each; all migrations that a file lacks run in one transaction.
+    """
+
+    version: int
+    statements: tuple[str, ...]
+
+
+_FIRST = (
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE audit (
+        seq INTEGER PRIMARY KEY, time REAL NOT NULL, event TEXT NOT NULL, fields TEXT NOT NULL,
+        previous TEXT NOT NULL, digest TEXT NOT NULL)""",
+    # The newest record once more: without it, a chain that lost its end would still be a whole chain.
+    """CREATE TABLE audit_head (
+        one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL, digest TEXT NOT NULL)""",
+    """CREATE TABLE realms (
+        name TEXT PRIMARY KEY, categories TEXT NOT NULL, gid INTEGER NOT NULL) WITHOUT ROWID""",
+    # Outlives the guest, as a pair of uuid and incarnation is never used again.
+    "CREATE TABLE incarnations (uuid TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE guests (
+        uuid TEXT PRIMARY KEY, incarnation INTEGER NOT NULL, name TEXT NOT NULL,
+        realm TEXT NOT NULL REFERENCES realms (name),
+        state TEXT NOT NULL CHECK (state IN ('admitted', 'starting', 'running', 'ending', 'stuck')),
+        categories TEXT NOT NULL, level TEXT NOT NULL, uid INTEGER NOT NULL, drivers TEXT NOT NULL,
+        boot_id TEXT NOT NULL, pid INTEGER NOT NULL, started INTEGER NOT NULL, since REAL NOT NULL,
+        argv TEXT NOT NULL, details TEXT NOT NULL,
+        UNIQUE (name, realm))""",
+    "CREATE INDEX guests_state ON guests (state)",
+    """CREATE TABLE claims (
+        kind TEXT NOT NULL, key TEXT NOT NULL,
+        guest TEXT REFERENCES guests (uuid), realm TEXT REFERENCES realms (name),
+        PRIMARY KEY (kind, key), CHECK ((guest IS NULL) <> (realm IS NULL))) WITHOUT ROWID""",
+    "CREATE INDEX claims_guest ON claims (guest)",
+    """CREATE TABLE holds (
+        key TEXT NOT NULL, guest TEXT NOT NULL REFERENCES guests (uuid), path TEXT NOT NULL,
+        exclusive INTEGER NOT NULL CHECK (exclusive IN (0, 1)), access TEXT NOT NULL CHECK (access IN ('ro', 'rw')),
+        PRIMARY KEY (key, guest)) WITHOUT ROWID""",
+    "CREATE INDEX holds_guest ON holds (guest)",
+    "CREATE UNIQUE INDEX holds_exclusive ON holds (key) WHERE exclusive = 1",
+    # AUTOINCREMENT: an id that was given once names that entry for ever, so closing it late can't hit another.
+    """CREATE TABLE journal (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT NOT NULL, shared INTEGER NOT NULL CHECK (shared IN (0, 1)),
+        op TEXT NOT NULL, key TEXT NOT NULL, path TEXT NOT NULL, args TEXT NOT NULL, original TEXT NOT NULL,
+        outcome TEXT NOT NULL CHECK (outcome IN ('', 'restored', 'untouched', 'foreign', 'gone')))""",
+    "CREATE INDEX journal_owner ON journal (owner)",
+    "CREATE INDEX journal_shared ON journal (owner) WHERE shared = 1",
+)
+
+MIGRATIONS: tuple[Migration, ...] = (Migration(1, _FIRST),)
