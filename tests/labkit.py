@@ -10,7 +10,7 @@ from lab.selinux import Machine
 SOURCES = Path(__file__).parent.parent / "src"
 SEPTUM = "/opt/septum"
 RED = "s0:c1,c2"
-BLUE = "s0:c3,c4"
+BLUE = "s0:c1,c4"
 
 
 def guest_context(level: str) -> str:

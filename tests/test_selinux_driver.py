@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from lab import selinux_image
-from lab.selinux import Done, Machine
+from lab.selinux import Avc, Done, Machine
 from septum.errors import Held, HostError
 from septum.guests.resource import Access, Kind, Resource, Sharing
 from septum.host.driver import Confinement, Facts, Item, Step
 from septum.host.objects import look
 from septum.host.selinux import SelinuxDriver, Types
-from tests.labkit import BLUE, RED, SEPTUM, image_context, machine_with_septum
+from tests.labkit import BLUE, RED, SEPTUM, guest_context, image_context, machine_with_septum
 
 REALM = "s0:c1"
 QEMU = ("qemu-system-x86_64", "-nodefaults", "-machine", "none", "-display", "none", "-S")
@@ -313,3 +313,191 @@ def test_the_exec_context_is_never_written_to_a_fake_proc(machine: Machine) -> N
     )
     assert done.status == 1
     assert "/proc is not the root of procfs" in done.errors
+
+
+QMP = """
+import json, socket, sys
+with socket.socket(socket.AF_UNIX) as monitor:
+    monitor.connect(sys.argv[1])
+    stream = monitor.makefile("rw")
+    stream.readline()
+    for command in [{"execute": "qmp_capabilities"}, json.loads(sys.argv[2])]:
+        stream.write(json.dumps(command) + "\\n")
+        stream.flush()
+        while "event" in (answer := json.loads(stream.readline())):
+            pass
+    print(json.dumps(answer))
+"""
+ATTEMPT = """
+import json, os, sys
+for path, access in json.loads(sys.argv[1]):
+    try:
+        os.close(os.open(path, os.O_RDWR if access == "rw" else os.O_RDONLY))
+        print("true")
+    except PermissionError:
+        print("false")
+"""
+SOCKETS = """
+import os, sys
+folder = f"/proc/{sys.argv[1]}/fd"
+for fd in os.listdir(folder):
+    if os.readlink(f"{folder}/{fd}").startswith("socket:"):
+        print(os.getxattr(f"{folder}/{fd}", "security.selinux").rstrip(b"\\0").decode())
+"""
+LEVELS = """
+from septum.host.selinux import SelinuxDriver
+print(*SelinuxDriver().foreign())
+"""
+
+
+class Guest:
+    """A real QEMU that the driver alone has confined, in the machine."""
+
+    def __init__(self, machine: Machine, name: str, level: str) -> None:
+        self.machine, self.name, self.level = machine, name, level
+        self.disk, self.iso, self.log = (f"/srv/vms/{name}.{kind}" for kind in ("img", "iso", "log"))
+        self.monitor = f"/run/vms/{name}.qmp"
+        machine.run(["truncate", "-s", "1M", self.disk, self.iso], check=True)
+        argv = [*QEMU, "-name", name, "-D", self.log, "-d", "trace:qmp_enter_*"]
+        argv += ["-blockdev", f"raw,node-name=disk,file.driver=file,file.filename={self.disk}"]
+        argv += ["-blockdev", f"raw,node-name=iso,read-only=on,file.driver=file,file.filename={self.iso}"]
+        argv += ["-blockdev", "raw,node-name=base,read-only=on,file.driver=file,file.filename=/srv/vms/base"]
+        argv += ["-qmp", f"unix:{self.monitor},server=on,wait=off"]
+        argv += ["-chardev", f"socket,id=abstract,abstract=on,path={name},server=on,wait=off"]
+        items = [(self.disk, "image", "rw", "exclusive"), (self.iso, "image", "ro", "exclusive")]
+        items += [("/srv/vms/base", "backing", "ro", "shared"), (self.log, "log", "rw", "exclusive")]
+        items += [(self.monitor, "socket", "rw", "exclusive")]
+        self.journal = f"/root/{name}.journal"
+        order = {"argv": argv, "items": items, "level": level, "realm": REALM, "journal": self.journal}
+        self.pid = machine.spawn(
+            ["python3", "-c", LAUNCH, json.dumps(order)], environment={"PYTHONPATH": SEPTUM}, folder="/root"
+        )
+        waiting = f"until [ -S {self.monitor} ]; do [ -d /proc/{self.pid} ] || exit 1; sleep 0.05; done"
+        if machine.run(waiting, timeout=60).status != 0:
+            pytest.fail(f"QEMU did not start: {machine.wait(self.pid, 0).output}")
+
+    def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
+        """One QMP command; its whole answer."""
+        order = json.dumps({"execute": command, "arguments": arguments})
+        answer: dict[str, Any] = json.loads(inside(self.machine, QMP, self.monitor, order, check=True).output)
+        return answer
+
+    def label_of(self, path: str) -> str:
+        return self.machine.run(["stat", "-c", "%C", path], check=True).output.strip()
+
+
+@pytest.fixture(scope="module")
+def guests(machine: Machine) -> Iterator[tuple[Guest, Guest]]:
+    machine.run("mkdir -p /srv/vms /run/vms; truncate -s 1M /srv/vms/base", check=True)
+    red, blue = Guest(machine, "red", RED), Guest(machine, "blue", BLUE)
+    machine.dmesg()
+    yield red, blue
+    machine.run(["kill", "-9", str(red.pid), str(blue.pid)])
+
+
+def refusal(machine: Machine, cls: str) -> Avc:
+    """The one kind of refusal of that class since the last look, without what differs from run to run."""
+    found = {avc._replace(details="") for avc in machine.avcs() if avc.cls == cls and avc.denied}
+    assert len(found) == 1, found
+    return found.pop()
+
+
+@pytest.mark.lab
+class TestGuests:
+    """Two guests of one realm, red and blue."""
+
+    def test_every_label_is_in_force(self, machine: Machine, guests: tuple[Guest, Guest]) -> None:
+        for guest in guests:
+            current = machine.read(f"/proc/{guest.pid}/attr/current").rstrip(b"\0").decode()
+            assert current == guest_context(guest.level)
+            assert guest.label_of(guest.disk) == guest.label_of(guest.log) == image_context(guest.level)
+            assert guest.label_of(guest.iso) == f"system_u:object_r:virt_content_t:{guest.level}"
+            assert guest.label_of("/srv/vms/base") == f"system_u:object_r:virt_content_t:{REALM}"
+            assert guest.label_of(guest.monitor).endswith(f":{guest.level}")
+            sockets = inside(machine, SOCKETS, str(guest.pid), check=True).output.split()
+            assert set(sockets) == {guest_context(guest.level)}
+
+    def test_what_is_its_own_works(self, machine: Machine, guests: tuple[Guest, Guest]) -> None:
+        for guest in guests:
+            machine.dmesg()
+            for line in ('qemu-io disk "write -P 7 0 512"', 'qemu-io iso "read 0 512"', 'qemu-io base "read 0 512"'):
+                guest.ask("human-monitor-command", **{"command-line": line})
+            # These commands report to QEMU's own standard output.
+            output = machine.wait(guest.pid, 0).output
+            assert (output.count("wrote 512/512 bytes"), output.count("read 512/512 bytes")) == (1, 2)
+            assert machine.read(guest.disk)[:512] == b"\7" * 512
+            assert b"qmp_enter" in machine.read(guest.log)
+            assert [avc for avc in machine.avcs() if avc.denied] == []
+
+    @pytest.mark.parametrize(("what", "read_only"), [("disk", False), ("disk", True), ("iso", True)])
+    def test_the_others_image_is_refused(
+        self, machine: Machine, guests: tuple[Guest, Guest], what: str, read_only: bool
+    ) -> None:
+        red, blue = guests
+        path = getattr(red, what)
+        machine.dmesg()
+        answer = blue.ask("blockdev-add", driver="file", filename=path, **{"node-name": "x", "read-only": read_only})
+        assert "Permission denied" in answer["error"]["desc"]
+        wanted = {"read"} if read_only else {"read", "write"}
+        assert refusal(machine, "file") == Avc(
+            guest_context(BLUE), red.label_of(path), "file", frozenset(wanted), True, True, ""
+        )
+
+    def test_shared_content_is_never_written(self, guests: tuple[Guest, Guest]) -> None:
+        red, _ = guests
+        answer = red.ask("blockdev-add", driver="file", filename="/srv/vms/base", **{"node-name": "x"})
+        assert "Permission denied" in answer["error"]["desc"]
+
+    def test_the_others_monitor_is_refused(self, machine: Machine, guests: tuple[Guest, Guest]) -> None:
+        red, blue = guests
+        machine.dmesg()
+        for path, abstract, cls in ((red.monitor, False, "sock_file"), ("red", True, "unix_stream_socket")):
+            address = {"type": "unix", "data": {"path": path, "abstract": abstract}}
+            backend = {"type": "socket", "data": {"addr": address, "server": False}}
+            answer = blue.ask("chardev-add", id=f"to-{cls}", backend=backend)
+            assert "Permission denied" in answer["error"]["desc"]
+            avc = refusal(machine, cls)
+            assert (avc.source, avc.target.split(":", 3)[3], avc.permissions) == (
+                guest_context(BLUE),
+                RED,
+                {"write"} if cls == "sock_file" else {"connectto"},
+            )
+
+    def test_the_others_process_is_refused(self, machine: Machine, guests: tuple[Guest, Guest]) -> None:
+        red, _ = guests
+        machine.dmesg()
+        done = machine.run(f"kill -9 {red.pid}", context=guest_context(BLUE))
+        assert done.status != 0
+        assert refusal(machine, "process") == Avc(
+            guest_context(BLUE), guest_context(RED), "process", frozenset({"sigkill"}), True, True, ""
+        )
+        assert machine.wait(red.pid, 0).status is None
+
+    def test_what_is_predicted_is_what_happens(self, machine: Machine, guests: tuple[Guest, Guest]) -> None:
+        red, blue = guests
+        paths = [red.disk, red.iso, red.log, blue.disk, blue.iso, blue.log, "/srv/vms/base", "/etc/shadow"]
+        paths += ["/etc/fstab", "/usr/bin/true", "/dev/null", "/usr/share/seabios/bios.bin"]
+        questions = json.dumps([(path, access) for path in paths for access in ("ro", "rw")])
+        lines = inside(machine, EXPLAIN, BLUE, questions, check=True).output.splitlines()
+        predicted = [json.loads(line) for line in lines]
+        attempted = machine.run(["python3", "-c", ATTEMPT, questions], context=guest_context(BLUE), check=True)
+        assert [allowed for allowed, _ in predicted] == [json.loads(word) for word in attempted.output.split()]
+        rules = dict(zip(paths, [rule for _, rule in predicted[::2]], strict=True))
+        assert rules[red.disk] == f"its categories {RED} are not within the guest's {BLUE}"
+        assert rules[blue.disk].startswith(f"allow {guest_context(BLUE)} {image_context(BLUE)}:file")
+        assert rules["/etc/shadow"].startswith("no rule allows")
+
+    def test_the_labels_of_whoever_runs_are_known(self, machine: Machine, guests: tuple[Guest, Guest]) -> None:
+        assert inside(machine, LEVELS, check=True).output.split() == ["c1,c2", "c1,c4"]
+
+    def test_afterwards_everything_is_as_it_was(self, machine: Machine, guests: tuple[Guest, Guest]) -> None:
+        red, blue = guests
+        before = red.label_of("/srv/vms")
+        for guest, base in ((blue, "untouched"), (red, "restored")):
+            guest.ask("quit")
+            machine.wait(guest.pid)
+            outcomes = inside(machine, UNDO, guest.journal, check=True).output.split()
+            assert outcomes == ["restored", base, "restored", "restored"]
+            for path in (guest.disk, guest.iso, guest.log):
+                assert guest.label_of(path) == before.replace("s0:c1", "s0")
+        assert red.label_of("/srv/vms/base") == before
