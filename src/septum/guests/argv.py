@@ -34,8 +34,8 @@ def parse(
     Args:
         argv: the program and its arguments, as QEMU will get them.
         cwd: the folder that QEMU will start in; absolute.
-        read_file: gives the text of the file that ``-readconfig`` names. Without it the contents are unknown, and
-            reported so.
+        read_file: gives the text of a file that ``-readconfig`` names; one that it can't read is reported as
+            unknown. Without it such files are named, and what is in them is the caller's business.
         host: answers what only the host knows; without it, what a link below /sys would tell is left out.
         tmpdir: where QEMU would put the temporary files of ``snapshot=on``: its TMPDIR.
 
@@ -130,7 +130,6 @@ class _Reader:
         found.add(path, CONFIG, "-readconfig")
         absolute = found.absolute(path)
         if self.read_file is None:
-            found.suspect("-readconfig", path, "what the file says is not known")
             return
         self.configs += 1
         if self.configs > MAX_CONFIGS or depth > MAX_DEPTH:
@@ -138,7 +137,8 @@ class _Reader:
         try:
             text = self.read_file(absolute)
         except (OSError, ValueError) as problem:
-            raise ArgvError(f"-readconfig: {problem}", target=absolute) from None
+            found.suspect("-readconfig", path, f"what the file says is not known: {problem}")
+            return
         for group, pairs in read_config(text, where=absolute):
             option = _GROUPS.get(group, group)
             self.present.add(option)
@@ -234,7 +234,7 @@ _CAN_HELP = frozenset(
     trace k L tpmdev clock""".split()
 )
 
-_CAN_BE_JSON = frozenset("blockdev object device netdev display audiodev machine".split())
+_CAN_BE_JSON = frozenset("blockdev object device netdev chardev display audiodev machine".split())
 
 
 def _global(reader: _Reader, text: str, option: str) -> None:

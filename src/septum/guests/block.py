@@ -121,7 +121,7 @@ class BlockGraph:
     def blockdev(self, pairs: Pairs, option: str = "-blockdev") -> None:
         """Add the tree of a ``-blockdev``."""
         node = self._node(tree(pairs, where=option), option, 0)
-        self.roots.append((node, _Use(False, "image", "", None)))
+        self.roots.append((node, _Use(False, "image", "raw", None)))
 
     def drive(self, pairs: Pairs, option: str = "-drive", *, snapshot: bool = False) -> None:
         """Add a ``-drive`` or one of its short forms.
@@ -147,7 +147,7 @@ class BlockGraph:
         if name := given.get("id"):
             self._name(node, name)
         role: Role = "firmware" if given.get("if") == "pflash" else "image"
-        self.roots.append((node, _Use(False, role, "", "shared" if cdrom else None)))
+        self.roots.append((node, _Use(False, role, "raw", "shared" if cdrom else None)))
         if snapshot:
             self.found.add(self.found.tmpdir, TMPDIR, f"{option} snapshot=on")
 
@@ -168,6 +168,10 @@ class BlockGraph:
             options["driver"] = driver
             return
         protocol = parse_filename(name, where=option)
+        if name.startswith("json:"):
+            protocol = {key: value for key, value in protocol.items() if key not in options and value != ""}
+            options.update(protocol)
+            return
         if driver == protocol["driver"]:  # -drive driver=nbd,file=nbd:…
             options.update(protocol)
         else:
@@ -210,6 +214,8 @@ class BlockGraph:
                 self._child(node, key, value, depth)
             elif key == "server" and isinstance(value, dict):
                 self._servers(value, option)
+            elif key == "filename" and driver in _REMOTE and isinstance(value, str):
+                self._remote_name(node, value, depth)
             elif isinstance(value, dict):
                 self._members(node, key, value, depth)
             elif key not in BLOCK_PLAIN and looks_like_path(value):
@@ -251,6 +257,14 @@ class BlockGraph:
                 elif looks_like_path(text):
                     self.found.suspect(f"{node.option} {key}.{inner}=", text, "no block option is known by this name")
 
+    def _remote_name(self, node: _Node, name: str, depth: int) -> None:
+        """A remote node that is told where to go by a name instead of single options."""
+        options = parse_filename(name, where=node.option)
+        if options["driver"] == "file":
+            self.found.suspect(f"{node.option} filename=", name, f"no {node.driver} node can be a path")
+        else:
+            node.children.append(("file", self._node(options, node.option, depth + 1)))
+
     def _servers(self, value: Tree, option: str) -> None:
         several = [inner for key, inner in value.items() if key.isdigit() and isinstance(inner, dict)]
         for one in several or [value]:
@@ -260,7 +274,7 @@ class BlockGraph:
         found, option = self.found, node.option
         if driver == "nvme" and isinstance(device := options.get("device"), str):
             vfio_pci(found, device, f"{option} device=")
-        elif driver in _REMOTE and "server" not in options:
+        elif driver in _REMOTE and "server" not in options and "filename" not in options:
             path = options.get("path")
             if driver == "nbd" and isinstance(path, str):
                 socket_address(found, {"type": "unix", "path": path}, f"{option} path=", server=False)
@@ -269,7 +283,7 @@ class BlockGraph:
                 found.needs_network(f"{option} {driver}")
         elif driver.startswith("unknown protocol"):
             found.suspect(f"{option} file=", str(options.get("filename", "")), f"{driver} in an image name")
-        elif driver and driver not in BLOCK_PATHS:
+        elif driver and driver not in BLOCK_PATHS and driver not in _REMOTE:
             filename = options.get("filename")
             if isinstance(filename, str) and filename:
                 found.suspect(f"{option} filename=", filename, f"a {driver} node is not known to take a file name")
@@ -340,18 +354,17 @@ class BlockGraph:
                 spec = LOG
             elif use.role == "firmware" and use.read_only:
                 spec = Spec("firmware", "ro")
-            declared = use.format
-            self.found.add(path, spec, f"{node.option} file=", image_format=declared, sharing=use.sharing)
+            self.found.add(path, spec, f"{node.option} file=", image_format=use.format, sharing=use.sharing)
 
 
 def _below(node: _Node, key: str, use: _Use) -> _Use:
     """How a node uses the child that is known by `key`."""
     if key == "backing":
-        return _Use(True, "backing", "", None)
+        return _Use(True, "backing", "raw", None)
     if key == "log":
-        return _Use(False, "log", "", None)
+        return _Use(False, "log", "raw", None)
     if key == "target":
-        return _Use(False, use.role, "", None)
+        return _Use(False, use.role, "raw", None)
     inherited = use.format if node.driver in _FILTERS else node.driver
     if key == "data-file":
         return use._replace(role="backing", format="raw")

@@ -35,6 +35,11 @@ def chardev(found: Found, pairs: Pairs, option: str = "-chardev") -> None:
         pairs: its options, the backend's name under ``backend``.
         option: as a person writes it.
     """
+    if any(key.startswith("backend.") for key, _ in pairs):  # as QMP writes it
+        pairs = [
+            (key.removeprefix("backend.").removeprefix("data.") if key != "backend.type" else "backend", value)
+            for key, value in pairs
+        ]
     given = dict(pairs)
     backend = given.get("backend", "")
     paths = CHARDEV_PATHS.get(backend, {})

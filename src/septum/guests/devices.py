@@ -44,7 +44,7 @@ DEVICE_PATHS: dict[str, dict[str, Spec]] = {
     "m48t": {"filename": _STORE},
     "s390-ipl": {"kernel": KERNEL, "initrd": INITRD, "firmware": FIRMWARE, "netboot_fw": FIRMWARE},
     "spapr-tpm-proxy": {"host-path": DEVICE},
-    "u2f-emulated": {"dir": SECRET, "cert": SECRET, "privkey": SECRET, "entropy": SECRET, "counter": SECRET},
+    "u2f-emulated": dict.fromkeys(("dir", "cert", "privkey", "priv", "entropy", "counter"), SECRET),
     "u2f-passthru": {"hidraw": DEVICE},
     "uefi-vars": {"jsonfile": _STORE},
     "usb-host": {"hostdevice": DEVICE},
@@ -139,14 +139,24 @@ def _property(found: Found, paths: dict[str, Spec], given: dict[str, str], key: 
 def rom(found: Found, name: str, option: str, spec: Spec = FIRMWARE) -> None:
     """A ROM, a firmware or a boot picture: a path, or a name that QEMU looks up in its data directory.
 
-    QEMU takes a file of that name in the working directory first (``qemu_find_file`` in system/datadir.c).
+    QEMU takes a file of that name in the working directory first (``qemu_find_file`` in system/datadir.c). Where
+    the host isn't asked, the names that QEMU ships decide.
     """
-    if name and "/" not in name and not found.host.exists(found.absolute(name)):
-        name = f"{_DATA_DIRECTORY}/{name}"
-    found.add(name, spec, option)
+    if "/" not in name and name not in _NO_FIRMWARE and not found.host.exists(found.absolute(name)):
+        shipped = f"{_DATA_DIRECTORY}/{name}"
+        if found.host.exists(shipped) or name.startswith(_SHIPPED):
+            name = shipped
+    if name not in _NO_FIRMWARE:
+        found.add(name, spec, option)
 
 
 _DATA_DIRECTORY = "/usr/share/qemu"
+# What boards of RISC-V take for "nothing" and "your own" (hw/riscv/boot.c).
+_NO_FIRMWARE = frozenset({"", "none", "default"})
+_SHIPPED = tuple(
+    """bios vgabios pxe- efi- edk2- kvmvapic linuxboot multiboot sgabios qboot pvh slof skiboot opensbi palcode
+    hppa-firmware s390-ccw openbios u-boot QEMU, vof npcm ast27x0 vhost-user pegasos2""".split()
+)
 
 
 def _by_driver(found: Found, driver: str, given: dict[str, str], pairs: Pairs, where: str) -> None:

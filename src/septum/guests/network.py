@@ -19,7 +19,7 @@ NETDEV_PATHS: dict[str, dict[str, Spec]] = {
 }
 
 NETDEV_PLAIN = frozenset(
-    """type id netdev vlan name model macaddr mac addr vectors hostname restrict ipv4 ipv6 ip net host bootfile
+    """type id netdev vlan name model macaddr mac addr vectors hostname restrict ipv4 ipv6 ip net host bootfile bootp
     dhcpstart dns dnssearch domainname ipv6-net ipv6-prefix ipv6-prefixlen ipv6-host ipv6-dns smbserver
     tftp-server-name hostfwd guestfwd ifname fd fds script downscript br helper sndbuf vnet_hdr vhost vhostfd
     vhostfds vhostforce queues poll-us listen connect mcast localaddr udp src dst udp-src srcport dstport rxcookie
@@ -62,8 +62,6 @@ def netdev(found: Found, pairs: Pairs, option: str = "-netdev") -> None:
             and looks_like_path(value)
         ):
             found.suspect(f"{option} {key}=", value, f"no option of the {backend} backend is known by this name")
-    if (is_on(given.get("vhost")) or is_on(given.get("vhostforce"))) and not {"vhostfd", "vhostfds"} & given.keys():
-        found.add("/dev/vhost-net", SHARED_DEVICE, f"{option} vhost=on")
     _by_backend(found, backend, given, pairs, option)
 
 
@@ -97,6 +95,8 @@ def _by_backend(found: Found, backend: str, given: dict[str, str], pairs: Pairs,
 
 
 def _tap(found: Found, given: dict[str, str], where: str) -> None:
+    if (is_on(given.get("vhost")) or is_on(given.get("vhostforce"))) and not {"vhostfd", "vhostfds"} & given.keys():
+        found.add("/dev/vhost-net", SHARED_DEVICE, f"{where},vhost=on")
     if "fd" in given or "fds" in given:
         return
     found.needs_network(where)

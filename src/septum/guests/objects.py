@@ -24,6 +24,7 @@ __all__ = ["OBJECT_PATHS", "OBJECT_PLAIN", "memory_file", "qom_object"]
 # Options with a path, for each type (QEMU's qapi/qom.json, crypto.json, authz.json).
 OBJECT_PATHS: dict[str, dict[str, Spec]] = {
     "authz-list-file": {"filename": CONFIG},
+    "authz-simple": {"filename": CONFIG},
     "filter-dump": {"file": LOG},
     "igvm-cfg": {"file": FIRMWARE},
     "input-linux": {"evdev": DEVICE},
@@ -90,7 +91,9 @@ def memory_file(found: Found, path: str, option: str, *, read_only: bool = False
     found.add(path, spec, option, sharing="shared" if re.fullmatch(_MEMORY_MOUNT, path) else None)
 
 
-_MEMORY_MOUNT = r"(/dev/shm|/dev/hugepages[^/]*|/run/hugepages/kvm/[^/]+|/hugepages[^/]*|/mnt/huge[^/]*)/*"
+_MEMORY_MOUNT = (
+    r"(/dev/shm|/dev/hugepages[^/]*|/run/hugepages/kvm/[^/]+|/hugepages[^/]*|/hugetlbfs[^/]*|/mnt/huge[^/]*)/*"
+)
 
 
 def _by_type(found: Found, kind: str, given: dict[str, str], pairs: Pairs, option: str) -> None:
