@@ -40,19 +40,21 @@ def take(database: Database, guest: Guest, hold: Hold) -> None:
 
 
 def write_entries(database: Database, uuid: str, entries: Sequence[Entry]) -> list[Entry]:
-    """Writes the journal, without what is in force on a shared object already. Returns what it wrote, with ids.
+    """Writes the journal, without steps that are in force on a shared object. Returns what it wrote, with ids.
 
-    An object found by another path is the same one; only what does not exist yet (no key) goes by its path.
+    Only the very same step is left out. Another one on the same object stacks: undone first, it gives back what the
+    earlier one had made, and that one gives back the original.
     """
     written: list[Entry] = []
     for entry in entries:
-        shared = entry.owner != uuid
+        shared, args = entry.owner != uuid, canonical(entry.args)
         if shared and database.row(
-            "SELECT 1 FROM journal WHERE owner = ? AND shared = 1 AND op = ? AND key = ? AND (key <> '' OR path = ?)",
+            "SELECT 1 FROM journal WHERE owner = ? AND shared = 1 AND op = ? AND key = ? AND path = ? AND args = ?",
             entry.owner,
             entry.op,
             entry.key,
             entry.path,
+            args,
         ):
             continue
         database.run(
@@ -63,7 +65,7 @@ def write_entries(database: Database, uuid: str, entries: Sequence[Entry]) -> li
             entry.op,
             entry.key,
             entry.path,
-            canonical(entry.args),
+            args,
             canonical(entry.original),
         )
         row = database.row("SELECT last_insert_rowid()")

@@ -6,7 +6,7 @@ engine (etcd) fits behind the same Protocol: no cursors, no transactions held op
 
 The rule that makes double claims impossible: whatever may have one holder only is claimed under a unique
 (kind, key). Kinds that septum uses: ``name`` (key: realm/name), ``uuid``, ``code`` (key: categories of the guest,
-realm code included), ``realm-code``, ``uid``, ``gid``.
+realm code included, as the kernel prints them), ``realm`` (key: its name), ``realm-code``, ``uid``, ``gid``.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -72,8 +72,8 @@ class Ledger(Protocol):
     def begin(self, uuid: str, holds: Sequence[Hold], entries: Sequence[Entry]) -> list[Entry]:
         """`admitted` → `starting`: takes all holds and writes the journal, or does nothing.
 
-        Entries whose owner is a shared object's key are written by the first holder that needs them only: where the
-        same op is in force on the object its entry is left out, as the original is known. Two holds of one object
+        Entries whose owner is a shared object's key are written by the first holder that needs them: where the same
+        step is in force on the object (op, key, path, args) its entry is left out, as the original is known. Two holds of one object
         count as one, the stronger. Returns the entries that were written, with ids.
 
         Raises:

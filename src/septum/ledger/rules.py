@@ -15,7 +15,6 @@ __all__ = [
     "check_hold",
     "check_realm_name",
     "check_state",
-    "code_key",
     "guest_name",
     "merge_holds",
     "refuse_claim",
@@ -43,11 +42,6 @@ class Holder(NamedTuple):
     state: str
     exclusive: bool
     access: str
-
-
-def code_key(categories: Iterable[int]) -> str:
-    """The key under which a set of categories is claimed: ``3,300,700``, sorted, each once."""
-    return ",".join(map(str, sorted(set(categories))))
 
 
 def guest_name(realm: str, name: str, uuid: str) -> str:

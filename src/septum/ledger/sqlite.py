@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from septum.errors import Denied, LedgerError
+from septum.labels import CategorySet
 from septum.ledger import audit, holding, rules
 from septum.ledger.codec import canonical, parse
 from septum.ledger.database import Database
@@ -71,18 +72,18 @@ class SqliteLedger:
 
     def add_realm(self, realm: Realm) -> Realm:
         rules.check_realm_name(realm.name)
-        categories = sorted(set(realm.categories))
-        claims = [("realm", realm.name), ("realm-code", rules.code_key(categories))]
+        code = CategorySet(realm.categories)
+        claims = [("realm", realm.name), ("realm-code", str(code))]
         if realm.gid >= 0:
             claims.append(("gid", str(realm.gid)))
         with self._db.change():
             self._refuse_claims(claims)
-            self._db.run("INSERT INTO realms VALUES (?, ?, ?)", realm.name, canonical(categories), realm.gid)
+            self._db.run("INSERT INTO realms VALUES (?, ?, ?)", realm.name, canonical(tuple(code)), realm.gid)
             for kind, key in claims:
                 self._db.run("INSERT INTO claims VALUES (?, ?, NULL, ?)", kind, key, realm.name)
-            fields = {"realm": realm.name, "categories": categories, "gid": realm.gid}
+            fields = {"realm": realm.name, "code": str(code), "gid": realm.gid}
             audit.append(self._db, "realm.add", fields)
-        return realm._replace(categories=tuple(categories))
+        return realm._replace(categories=tuple(code))
 
     # counters and claims
 
@@ -119,7 +120,7 @@ class SqliteLedger:
                 )
             self._refuse_claims(wanted)
             incarnation = self._next_incarnation(guest.uuid)
-            entered = guest._replace(incarnation=incarnation, state="admitted", pid=0, started=0)
+            entered = guest._replace(incarnation=incarnation, state="admitted")
             self._db.run(f"INSERT INTO guests VALUES ({', '.join('?' * 15)})", *_columns(entered))
             for kind, key in wanted:
                 self._db.run("INSERT INTO claims VALUES (?, ?, ?, NULL)", kind, key, guest.uuid)
