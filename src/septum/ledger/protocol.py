@@ -73,8 +73,8 @@ class Ledger(Protocol):
         """`admitted` → `starting`: takes all holds and writes the journal, or does nothing.
 
         Entries whose owner is a shared object's key are written by the first holder that needs them: where the same
-        step is in force on the object (op, key, path, args) its entry is left out, as the original is known. Two holds of one object
-        count as one, the stronger. Returns the entries that were written, with ids.
+        step (op, key, path, args) is in force on the object, its entry is left out, as the original is known. Two
+        holds of one object count as one, the stronger. Returns the entries that were written, with ids.
 
         Raises:
             Held: `target` is the path, `holder` the guest; also while the object is being restored, with

@@ -1,0 +1,490 @@
+"""What every ledger must do, whatever engine keeps it: a class of tests over the Protocol alone.
+
+A ledger's own test module derives from `LedgerConformance` and overrides the fixture `open_ledger` with a function that
+opens the same store each time it is called.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from septum.errors import Denied, Held, LedgerError
+from septum.ledger.protocol import Ledger
+from septum.ledger.records import Entry, Guest, Hold, Realm
+
+ACME = Realm("acme", (3,), 70003)
+BOLT = Realm("bolt", (4,), 70004)
+RW = Hold("f:1", "/vm/a.img", True, "rw")
+BASE = Hold("f:2", "/vm/base.img", False, "ro")
+
+
+def guest(number: int, realm: str = "acme", **changes: Any) -> Guest:
+    """A guest to admit, different from those of other numbers in all that is unique."""
+    made = Guest(
+        uuid=f"00000000-0000-4000-8000-{number:012d}",
+        incarnation=0,
+        name=f"g{number}",
+        realm=realm,
+        state="admitted",
+        categories=(3, 300, 301 + number),
+        level=f"s0:c3,c300,c{301 + number}",
+        uid=200_000 + number,
+        drivers=("selinux", "landlock"),
+        boot_id="boot",
+        pid=17,
+        started=99,
+        since=1_700_000_000.25,
+        argv=("qemu", "-name", "a b", "\udcff"),
+        details={"deep": {"list": [1, 2.5, None, True, "ü"]}},
+    )
+    return made._replace(**changes)
+
+
+def claims(one: Guest) -> list[tuple[str, str]]:
+    return [("code", one.level[3:]), ("uid", str(one.uid))]
+
+
+def entry(owner: str, path: str = "/vm/a.img", op: str = "own", **args: Any) -> Entry:
+    return Entry(0, owner, op, f"key of {path}", path, args or {"uid": 5}, {"uid": 0, "acl": ""}, "")
+
+
+def named(one: Guest) -> str:
+    return f"{one.realm}/{one.name} ({one.uuid})"
+
+
+class LedgerConformance:
+    @pytest.fixture
+    def open_ledger(self) -> Callable[[], Ledger]:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def ledger(self, open_ledger: Callable[[], Ledger]) -> Iterator[Ledger]:
+        opened = open_ledger()
+        opened.add_realm(ACME)
+        opened.add_realm(BOLT)
+        yield opened
+        opened.close()
+
+    def start(self, ledger: Ledger, number: int, *holds: Hold, realm: str = "acme", entries: Any = ()) -> Guest:
+        admitted = ledger.admit(guest(number, realm), claims(guest(number)))
+        ledger.begin(admitted.uuid, holds, [entry(admitted.uuid, hold.path) for hold in holds if hold.exclusive])
+        return admitted
+
+    # identity
+
+    def test_identity_and_secret_are_made_once(self, open_ledger: Callable[[], Ledger]) -> None:
+        first, second = open_ledger(), open_ledger()
+        assert first.identity() == second.identity() != ""
+        assert first.secret() == second.secret()
+        assert len(first.secret()) == 32
+        assert len(set(first.secret())) > 8
+
+    # realms
+
+    def test_a_realm_comes_back_as_it_was_added(self, ledger: Ledger, open_ledger: Callable[[], Ledger]) -> None:
+        added = ledger.add_realm(Realm("wide", (9, 7, 8), -1))
+        assert added == Realm("wide", (7, 8, 9), -1)
+        assert open_ledger().realm("wide") == added
+        assert open_ledger().realms() == [ACME, BOLT, added]
+        assert ledger.realm("none") is None
+
+    @pytest.mark.parametrize(
+        ("realm", "target"),
+        [
+            (Realm("acme", (9,), 9), "realm acme"),
+            (Realm("new", (3,), 9), "realm-code c3"),
+            (Realm("new", (9,), 70003), "gid 70003"),
+        ],
+    )
+    def test_what_a_realm_has_no_other_gets(self, ledger: Ledger, realm: Realm, target: str) -> None:
+        with pytest.raises(Held) as refusal:
+            ledger.add_realm(realm)
+        assert (refusal.value.target, refusal.value.holder) == (target, "acme")
+        assert ledger.realms() == [ACME, BOLT]
+        assert ledger.taken("realm-code") == {"c3": "acme", "c4": "bolt"}
+
+    def test_realms_without_a_group_do_not_collide(self, ledger: Ledger) -> None:
+        ledger.add_realm(Realm("one", (20,), -1))
+        ledger.add_realm(Realm("two", (21,), -1))
+        assert ledger.taken("gid") == {"70003": "acme", "70004": "bolt"}
+
+    @pytest.mark.parametrize("name", ["", "a/b"])
+    def test_realm_names_have_one_reading(self, ledger: Ledger, name: str) -> None:
+        with pytest.raises(Denied):
+            ledger.add_realm(Realm(name, (20,), -1))
+
+    # counters and claims
+
+    def test_counters_count_each_for_itself(self, ledger: Ledger, open_ledger: Callable[[], Ledger]) -> None:
+        other = open_ledger()
+        assert [ledger.advance("a"), other.advance("a"), ledger.advance("b"), ledger.advance("a")] == [0, 1, 0, 2]
+
+    def test_admit_claims_all_or_nothing(self, ledger: Ledger) -> None:
+        one = ledger.admit(guest(1), claims(guest(1)))
+        before = ledger.audit_verify()
+        with pytest.raises(Held) as refusal:
+            ledger.admit(guest(2), [("gid", "5"), ("uid", "200001"), ("code", "c9")])
+        assert refusal.value.target == "uid 200001"
+        assert refusal.value.holder == named(one)
+        assert ledger.guests() == [one]
+        assert ledger.taken("gid", ["5"]) == ledger.taken("code", ["c9"]) == {}
+        assert ledger.audit_verify() == before
+        assert ledger.admit(guest(2), claims(guest(2))).incarnation == 1
+
+    @pytest.mark.parametrize(
+        ("changes", "target"),
+        [
+            ({"uuid": guest(1).uuid}, f"uuid {guest(1).uuid}"),
+            ({"name": "g1"}, "name acme/g1"),
+        ],
+    )
+    def test_name_and_uuid_are_claimed_unasked(self, ledger: Ledger, changes: dict[str, str], target: str) -> None:
+        one = ledger.admit(guest(1), [])
+        with pytest.raises(Held) as refusal:
+            ledger.admit(guest(2, **changes), [])
+        assert (refusal.value.target, refusal.value.holder) == (target, named(one))
+
+    def test_the_same_name_in_two_realms(self, ledger: Ledger) -> None:
+        ledger.admit(guest(1, name="web"), [])
+        ledger.admit(guest(2, "bolt", name="web"), [])
+        assert ledger.guest("acme/web") == guest(1, name="web", incarnation=1)
+        assert ledger.guest("bolt/web") == guest(2, "bolt", name="web", incarnation=1)
+        with pytest.raises(Denied, match="2 guests have the name web") as refusal:
+            ledger.guest("web")
+        assert "acme/web, bolt/web" in refusal.value.remedy
+
+    def test_taken_tells_of_the_keys_asked_for(self, ledger: Ledger) -> None:
+        one = ledger.admit(guest(1), claims(guest(1)))
+        two = ledger.admit(guest(2, "bolt"), claims(guest(2)))
+        assert ledger.taken("uid", ["1", "200002", "200001"]) == {"200001": named(one), "200002": named(two)}
+        assert ledger.taken("uid", []) == {}
+        assert ledger.taken("uid") == {"200001": named(one), "200002": named(two)}
+        assert ledger.taken("no-such-kind") == {}
+
+    def test_a_guest_needs_a_realm(self, ledger: Ledger) -> None:
+        with pytest.raises(LedgerError, match="no realm none"):
+            ledger.admit(guest(1, "none"), [])
+        assert ledger.taken("uuid") == {}
+
+    # guests
+
+    def test_a_guest_comes_back_as_it_was_admitted(self, ledger: Ledger, open_ledger: Callable[[], Ledger]) -> None:
+        one = ledger.admit(guest(1, incarnation=55), claims(guest(1)))
+        assert one == guest(1, incarnation=1)
+        for reference in (one.uuid, "acme/g1", "g1"):
+            assert open_ledger().guest(reference) == one
+        assert ledger.guest("nobody") is ledger.guest("acme/") is ledger.guest("/g1") is None
+
+    def test_names_of_any_bytes(self, ledger: Ledger) -> None:
+        odd = ledger.admit(guest(1, name="k\udcff/ü'\0\n"), [("code", "\udcfe")])
+        assert ledger.guest("acme/k\udcff/ü'\0\n") == odd
+        assert ledger.taken("code") == {"\udcfe": named(odd)}
+        with pytest.raises(Held):
+            ledger.admit(guest(2, name="k\udcff/ü'\0\n"), [])
+        ledger.begin(odd.uuid, [Hold("k\udcfd", "/vm/\udcff", True, "rw")], [entry(odd.uuid, "/vm/\udcff")])
+        assert ledger.holds(odd.uuid) == [Hold("k\udcfd", "/vm/\udcff", True, "rw")]
+        assert ledger.journal(odd.uuid)[0].path == "/vm/\udcff"
+        assert ledger.audit_records()[-1].fields["objects"] == [["/vm/\udcff", "rw", "exclusive"]]
+        assert ledger.audit_verify() == 4
+
+    def test_text_that_no_bytes_decode_to_is_refused(self, ledger: Ledger) -> None:
+        with pytest.raises(LedgerError):
+            ledger.admit(guest(1, name="\ud800"), [])
+        assert ledger.guests() == []
+
+    @pytest.mark.parametrize("details", [{"set": {1}}, {"nan": float("nan")}])
+    def test_details_without_a_json_form_are_refused(self, ledger: Ledger, details: dict[str, Any]) -> None:
+        with pytest.raises(LedgerError, match="JSON"):
+            ledger.admit(guest(1, details=details), [])
+        assert ledger.taken("uuid") == {}
+
+    def test_the_states_of_a_life(self, ledger: Ledger) -> None:
+        one = self.start(ledger, 1, RW)
+        assert [g.state for g in ledger.guests()] == ["starting"]
+        ledger.run(one.uuid, 4711, 12345, {"cgroup": "/sys/fs/cgroup/x"})
+        running = ledger.guest(one.uuid)
+        assert running == one._replace(
+            state="running", pid=4711, started=12345, details={**one.details, "cgroup": "/sys/fs/cgroup/x"}
+        )
+        assert ledger.guests(["running"]) == [running]
+        assert ledger.guests(["starting", "stuck"]) == ledger.guests([]) == []
+        ledger.end(one.uuid)
+        assert [g.state for g in ledger.guests()] == ["ending"]
+        ledger.end(one.uuid, "stuck")
+        assert [g.state for g in ledger.guests()] == ["stuck"]
+
+    def test_what_is_out_of_order_is_refused(self, ledger: Ledger) -> None:
+        one = ledger.admit(guest(1), claims(guest(1)))
+        for early in (
+            lambda: ledger.run(one.uuid, 1, 1, {}),
+            lambda: ledger.orphan(one.uuid),
+            lambda: ledger.release(one.uuid),
+            lambda: ledger.forget(one.uuid),
+            lambda: ledger.end(one.uuid, "running"),
+        ):
+            with pytest.raises(LedgerError):
+                early()
+        assert ledger.guests() == [one]
+        ledger.begin(one.uuid, [BASE], [])
+        with pytest.raises(LedgerError, match="start a guest that is starting"):
+            ledger.begin(one.uuid, [RW], [])
+        ledger.run(one.uuid, 1, 1, {})
+        for late in (
+            lambda: ledger.run(one.uuid, 2, 2, {}),
+            lambda: ledger.orphan(one.uuid),
+            lambda: ledger.release(one.uuid),
+            lambda: ledger.forget(one.uuid),
+        ):
+            with pytest.raises(LedgerError, match="that is running"):
+                late()
+        assert ledger.holds(one.uuid) == [BASE]
+        ledger.end(one.uuid)
+        with pytest.raises(LedgerError, match="forget a guest that is ending"):
+            ledger.forget(one.uuid)
+
+    def test_calls_for_nobody_are_refused(self, ledger: Ledger) -> None:
+        for call in (
+            lambda: ledger.begin("x", [], []),
+            lambda: ledger.run("x", 1, 1, {}),
+            lambda: ledger.end("x"),
+            lambda: ledger.orphan("x"),
+            lambda: ledger.release("x"),
+            lambda: ledger.forget("x"),
+        ):
+            with pytest.raises(LedgerError, match="does not know"):
+                call()
+
+    def test_incarnations_are_never_used_again(self, ledger: Ledger) -> None:
+        for incarnation in (1, 2, 3):
+            one = ledger.admit(guest(1), claims(guest(1)))
+            assert one.incarnation == incarnation
+            ledger.end(one.uuid)
+            ledger.release(one.uuid)
+
+    # holds
+
+    @pytest.mark.parametrize(
+        ("has", "wants", "realm", "rule"),
+        [
+            ((True, "rw"), (True, "rw"), "acme", "one guest at a time"),
+            ((True, "ro"), (True, "ro"), "acme", "one guest at a time"),
+            ((True, "rw"), (False, "ro"), "acme", "held exclusive rw, asked for shared ro"),
+            ((False, "ro"), (True, "rw"), "acme", "held shared ro, asked for exclusive rw"),
+            ((False, "ro"), (False, "ro"), "bolt", "held in realm acme, asked for in realm bolt"),
+            ((False, "ro"), (False, "ro"), "acme", ""),
+            ((False, "rw"), (False, "rw"), "acme", ""),
+        ],
+    )
+    def test_who_may_hold_beside_whom(
+        self, ledger: Ledger, has: tuple[bool, str], wants: tuple[bool, str], realm: str, rule: str
+    ) -> None:
+        first = self.start(ledger, 1, Hold("k", "/vm/x", *has))
+        second = ledger.admit(guest(2, realm), [])
+        asked = [Hold("free", "/vm/free", True, "rw"), Hold("k", "/vm/other-path", *wants)]
+        if not rule:
+            ledger.begin(second.uuid, asked, [])
+            assert set(ledger.holders("k")) == {first.uuid, second.uuid}
+            return
+        with pytest.raises(Held) as refusal:
+            ledger.begin(second.uuid, asked, [entry(second.uuid)])
+        assert (refusal.value.target, refusal.value.holder) == ("/vm/other-path", named(first))
+        assert rule in refusal.value.rule
+        assert ledger.holders("free") == ledger.holds(second.uuid) == ledger.journal(second.uuid) == []
+        assert ledger.guest(second.uuid) == second
+
+    def test_two_holds_of_one_object_are_one(self, ledger: Ledger) -> None:
+        one = self.start(ledger, 1, Hold("k", "/a", False, "rw"), BASE, Hold("k", "/b", True, "ro"))
+        assert ledger.holds(one.uuid) == [Hold("k", "/a", True, "rw"), BASE]
+        assert ledger.holders("k") == [one.uuid]
+
+    def test_objects_stay_held_until_release(self, ledger: Ledger) -> None:
+        one = self.start(ledger, 1, RW)
+        ledger.end(one.uuid)
+        ledger.orphan(one.uuid)
+        two = ledger.admit(guest(2), [])
+        with pytest.raises(Held, match="restore is not verified"):
+            ledger.begin(two.uuid, [RW], [])
+        for step in ledger.journal(one.uuid):
+            ledger.settle(step.id, "restored")
+        with pytest.raises(Held):
+            ledger.begin(two.uuid, [RW], [])
+        ledger.release(one.uuid)
+        ledger.begin(two.uuid, [RW], [])
+        assert ledger.holders(RW.key) == [two.uuid]
+
+    # journal
+
+    def test_the_journal_keeps_order_and_content(self, ledger: Ledger) -> None:
+        one = ledger.admit(guest(1), [])
+        asked = [entry(one.uuid, "/b"), entry(one.uuid, "/a", op="context", level="s0"), entry(BASE.key, "/base")]
+        written = ledger.begin(one.uuid, [RW, BASE], asked)
+        assert [e._replace(id=0) for e in written] == asked
+        assert [e.id for e in written] == sorted({e.id for e in written})
+        assert ledger.journal(one.uuid) == written[:2]
+        assert ledger.journal(BASE.key) == written[2:]
+        ledger.settle(written[0].id, "restored")
+        assert ledger.journal(one.uuid) == written[1:2]
+
+    @pytest.mark.parametrize(
+        "bad", [entry("somebody"), entry(RW.key), entry(guest(1).uuid)._replace(outcome="restored")]
+    )
+    def test_entries_belong_to_the_guest_or_what_it_shares(self, ledger: Ledger, bad: Entry) -> None:
+        one = ledger.admit(guest(1), [])
+        with pytest.raises(LedgerError):
+            ledger.begin(one.uuid, [RW, BASE], [entry(one.uuid), bad])
+        assert ledger.journal(one.uuid) == ledger.holds(one.uuid) == []
+        assert ledger.guest(one.uuid) == one
+
+    def test_a_shared_original_is_written_by_the_first_holder_only(self, ledger: Ledger) -> None:
+        one, two, three = (ledger.admit(guest(n), []) for n in (1, 2, 3))
+        step = entry(BASE.key, BASE.path)
+        [first] = ledger.begin(one.uuid, [BASE], [step])
+        assert ledger.begin(two.uuid, [BASE], [step._replace(original={"uid": "changed by then"})]) == []
+        assert ledger.journal(BASE.key) == [first]
+        # Another driver's step on the same object: its original nobody knows yet.
+        [second] = ledger.begin(three.uuid, [BASE], [step, step._replace(op="context")])
+        assert ledger.journal(BASE.key) == [first, second]
+
+    @pytest.mark.parametrize("outcome", ["restored", "untouched", "gone"])
+    def test_release_frees_everything_once_all_is_back(self, ledger: Ledger, outcome: str) -> None:
+        one = self.start(ledger, 1, RW, BASE)
+        ledger.end(one.uuid)
+        with pytest.raises(LedgerError, match="not restored yet"):
+            ledger.release(one.uuid)
+        assert ledger.quarantined("uid") == {"200001": named(one)}
+        ledger.settle(ledger.journal(one.uuid)[0].id, outcome)
+        ledger.release(one.uuid)
+        assert ledger.guests() == ledger.holders(RW.key) == ledger.holders(BASE.key) == ledger.journal(one.uuid) == []
+        for kind in ("uuid", "name", "code", "uid"):
+            assert ledger.taken(kind) == ledger.quarantined(kind) == {}
+
+    def test_a_foreign_change_keeps_all_in_quarantine(self, ledger: Ledger) -> None:
+        one = self.start(ledger, 1, RW, BASE)
+        ledger.end(one.uuid)
+        [step] = ledger.journal(one.uuid)
+        ledger.settle(step.id, "foreign")
+        ledger.settle(step.id, "restored")  # of two who undo at once, the first one's word stands
+        assert ledger.journal(one.uuid) == []
+        with pytest.raises(LedgerError, match="changed by somebody else"):
+            ledger.release(one.uuid)
+        assert ledger.taken("code") == ledger.quarantined("code") == {one.level[3:]: named(one)}
+        with pytest.raises(Held):
+            ledger.admit(guest(2), claims(one))
+        ledger.end(one.uuid, "stuck")
+        assert ledger.quarantined("code") == {one.level[3:]: named(one)}
+        ledger.forget(one.uuid)
+        assert ledger.taken("code") == {}
+        ledger.begin(ledger.admit(guest(2), claims(one)).uuid, [RW], [])
+
+    def test_only_guests_that_end_are_in_quarantine(self, ledger: Ledger) -> None:
+        one, two = self.start(ledger, 1), self.start(ledger, 2)
+        ledger.end(two.uuid)
+        assert ledger.quarantined("uuid") == {two.uuid: named(two)}
+        assert ledger.taken("uuid") == {one.uuid: named(one), two.uuid: named(two)}
+
+    @pytest.mark.parametrize("outcome", ["", "failed", "stuck"])
+    def test_outcomes_are_those_of_an_undo(self, ledger: Ledger, outcome: str) -> None:
+        one = self.start(ledger, 1, RW)
+        [step] = ledger.journal(one.uuid)
+        with pytest.raises(LedgerError):
+            ledger.settle(step.id, outcome)
+        assert ledger.journal(one.uuid) == [step]
+
+    @pytest.mark.parametrize("number", [-1, 0, 10**6])
+    def test_entries_that_never_were_can_not_be_closed(self, ledger: Ledger, number: int) -> None:
+        self.start(ledger, 1, RW)
+        with pytest.raises(LedgerError, match="no journal entry"):
+            ledger.settle(number, "restored")
+
+    # shared objects
+
+    def test_the_last_holder_leaves_an_orphan(self, ledger: Ledger, open_ledger: Callable[[], Ledger]) -> None:
+        one, two, three = (ledger.admit(guest(n), []) for n in (1, 2, 3))
+        [step] = ledger.begin(one.uuid, [BASE, RW], [entry(BASE.key, BASE.path)])
+        ledger.begin(two.uuid, [BASE], [])
+        ledger.end(one.uuid)
+        assert ledger.orphan(one.uuid) == ledger.orphans() == []
+        assert ledger.holds(one.uuid) == [RW]
+        with pytest.raises(LedgerError, match="still in use"):
+            ledger.settle(step.id, "restored")
+        ledger.end(two.uuid)
+        assert ledger.orphan(two.uuid) == [BASE.key]
+        assert ledger.orphan(two.uuid) == []
+        other = open_ledger()
+        assert other.orphans() == [BASE.key]
+        for exclusive in (False, True):
+            with pytest.raises(Held) as refusal:
+                other.begin(three.uuid, [BASE._replace(exclusive=exclusive)], [])
+            assert refusal.value.target == BASE.path
+            assert refusal.value.holder == "septum: being restored"
+        other.settle(step.id, "restored")
+        other.settle(step.id, "foreign")
+        assert other.orphans() == other.journal(BASE.key) == []
+        [again] = other.begin(three.uuid, [BASE], [entry(BASE.key, BASE.path)])
+        assert again.id > step.id
+
+    def test_what_was_not_changed_is_no_orphan(self, ledger: Ledger) -> None:
+        one = self.start(ledger, 1, BASE)
+        ledger.end(one.uuid)
+        assert ledger.orphan(one.uuid) == ledger.orphans() == []
+
+    @pytest.mark.parametrize("way", ["release", "forget"])
+    def test_shared_objects_outlive_a_guest_that_is_taken_out(self, ledger: Ledger, way: str) -> None:
+        one, two = (ledger.admit(guest(n), []) for n in (1, 2))
+        ledger.begin(one.uuid, [BASE], [entry(BASE.key, BASE.path)])
+        ledger.end(one.uuid, "stuck")
+        getattr(ledger, way)(one.uuid)
+        assert ledger.orphans() == [BASE.key]
+        assert len(ledger.journal(BASE.key)) == 1
+        with pytest.raises(Held):
+            ledger.begin(two.uuid, [BASE], [])
+
+    # audit
+
+    def test_the_audit_chain_can_be_checked_without_septum(self, ledger: Ledger) -> None:
+        ledger.audit("door.open", {"b": [1, "ü", "\udcff"], "a": None})
+        previous = "0" * 64
+        records = ledger.audit_records()
+        for seq, record in enumerate(records, 1):
+            message = [record.seq, record.time, record.event, record.fields, record.previous]
+            text = json.dumps(message, sort_keys=True, separators=(",", ":"))
+            assert record.digest == hashlib.blake2b(text.encode(), digest_size=32).hexdigest()
+            assert (record.seq, record.previous) == (seq, previous)
+            previous = record.digest
+        assert records[-1].event == "door.open"
+        assert records[-1].fields == {"b": [1, "ü", "\udcff"], "a": None}
+        assert ledger.audit_verify() == len(records)
+        assert ledger.audit_records(after=len(records) - 1) == records[-1:]
+
+    def test_a_guests_life_is_in_the_audit(self, ledger: Ledger) -> None:
+        start = ledger.audit_verify()
+        one = self.start(ledger, 1, RW)
+        ledger.run(one.uuid, 4711, 12345, {})
+        ledger.end(one.uuid)
+        ledger.end(one.uuid)
+        ledger.settle(ledger.journal(one.uuid)[0].id, "foreign")
+        ledger.end(one.uuid, "stuck")
+        ledger.forget(one.uuid)
+        two = self.start(ledger, 2)
+        ledger.end(two.uuid)
+        ledger.release(two.uuid)
+        records = ledger.audit_records(after=start)
+        assert [record.event for record in records] == [
+            "guest.admit", "guest.begin", "guest.run", "guest.end", "object.foreign", "guest.end", "guest.forget",
+            "guest.admit", "guest.begin", "guest.end", "guest.release",
+        ]  # fmt: skip
+        assert {record.fields.get("uuid") for record in records} == {one.uuid, two.uuid, None}
+        assert records[2].fields["pid"] == 4711
+        assert records[4].fields["path"] == RW.path
+
+    def test_after_close_every_call_is_refused(self, open_ledger: Callable[[], Ledger]) -> None:
+        ledger = open_ledger()
+        ledger.close()
+        ledger.close()
+        with pytest.raises(LedgerError):
+            ledger.realms()
+        with pytest.raises(LedgerError):
+            ledger.advance("x")
