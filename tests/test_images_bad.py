@@ -9,6 +9,7 @@ import pytest
 
 from septum.errors import ImageError
 from septum.guests.images import Limits, Named, chain
+from septum.guests.images.files import HostOpener
 from tests import images_build as build
 
 
@@ -139,6 +140,19 @@ BAD_HEADERS: dict[str, tuple[str, bytes, str]] = {
     ),
 }
 
+REGIONS = (192 << 10, 1 << 20)
+METADATA_GUID = bytes.fromhex("06a27c8b90479a4bb8fe575f050f886e")
+PARENT_LOCATOR_GUID = bytes.fromhex("2d5fd3a80bb34d45abf7d3d84834ab0c")
+
+
+def vhdx(item: bytes) -> bytes:
+    """A VHDX whose metadata table has this item."""
+    table, metadata = REGIONS
+    image = b"vhdxfile".ljust(table, b"\0") + struct.pack(
+        "<4sIII16sQII", b"regi", 0, 1, 0, METADATA_GUID, metadata, 0, 0
+    )
+    return image.ljust(metadata, b"\0") + struct.pack("<8sHH20x16s16x", b"metadata", 0, 1, item)
+
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
@@ -190,7 +204,7 @@ def test_depth_bomb(directory: Path) -> None:
     for number in range(66):
         build.write(directory / f"n{number}", build.qcow2(b"n%d" % (number + 1)))
     build.write(directory / "n66", build.qcow2())
-    assert "below 64 images" in str(refusal(str(directory / "n0"), "qcow2"))
+    assert "below 64 images" in str(refusal(str(directory / "n1"), "qcow2"))
     assert len(chain(str(directory / "n2"), "qcow2", "rw", allowed=[str(directory)]).resources) == 64
 
 
@@ -284,6 +298,22 @@ def _top_is(make: Callable[[Path], None]) -> Callable[[Path], str]:
 )
 def test_a_top_image_that_is_none(directory: Path, top: Callable[[Path], str], fmt: str) -> None:
     refusal(top(directory), fmt)
+
+
+def test_a_vhdx_with_a_parent(directory: Path) -> None:
+    top = build.write(directory / "top", vhdx(PARENT_LOCATOR_GUID))
+    assert "differencing" in str(refusal(top, "vhdx"))
+    assert not chain(build.write(directory / "top", vhdx(METADATA_GUID)), "vhdx", "rw").resources
+
+
+def test_reading_never_waits_for_a_writer(directory: Path) -> None:
+    """If a FIFO took the place of an image, reading it must not hang the start of a guest."""
+    opener = HostOpener()
+    located = opener.locate(str(directory / "fifo"))
+    readable = opener.read(located)
+    assert os.read(readable, 1) == b""
+    os.close(readable)
+    os.close(located)
 
 
 class Unreadable:
