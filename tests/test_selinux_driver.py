@@ -15,6 +15,8 @@ from septum.guests.resource import Access, Kind, Resource, Sharing
 from septum.host.driver import Confinement, Facts, Item, Step
 from septum.host.objects import look
 from septum.host.selinux import SelinuxDriver, Types
+from septum.launch.drivers import make
+from septum.launch.plan import steps_of
 from tests.labkit import BLUE, RED, SEPTUM, guest_context, image_context, machine_with_septum
 
 REALM = "s0:c1"
@@ -83,7 +85,25 @@ def test_each_object_gets_the_label_of_its_use(given: Item, context: str, scope:
 
 def test_a_file_that_qemu_would_make_is_made_with_its_label() -> None:
     (step,) = SelinuxDriver().steps(confinement(item("/v/log", "log", "rw", missing=True)))
-    assert (step.op, step.key, step.path, step.args) == ("mkfile", "", "/v/log", {"context": image_context(RED)})
+    assert (step.op, step.key, step.path, step.args["context"]) == ("mkfile", "", "/v/log", image_context(RED))
+
+
+def test_names_that_qemu_makes_are_removed_after_it() -> None:
+    named = [item("/run/vms/qmp", "socket", "rw", missing=True), item("/run/vms/pid", "pidfile", "rw", missing=True)]
+    steps = SelinuxDriver().steps(confinement(*named))
+    assert [(step.op, step.path) for step in steps] == [
+        ("unlink", "/run/vms/qmp"),
+        ("mkfile", "/run/vms/pid"),
+        ("unlink", "/run/vms/pid"),
+    ]
+
+
+def test_what_two_drivers_want_is_done_once() -> None:
+    guest = confinement(item("/v/log", "log", "rw", missing=True), item("/v/qmp", "socket", "rw", missing=True))
+    steps = steps_of(make(("selinux", "landlock")), guest)
+    made, unlinked = (step for step in steps if step.op in ("mkfile", "unlink"))
+    assert (made.op, made.args["context"], made.args["mode"]) == ("mkfile", image_context(RED), 0o600)
+    assert unlinked.op == "unlink"
 
 
 def test_what_belongs_to_all_keeps_its_label() -> None:
@@ -92,7 +112,6 @@ def test_what_belongs_to_all_keeps_its_label() -> None:
         item("/dev/kvm", "shared-device", "rw", "shared", what="char"),
         item("/usr/lib/qemu/qemu-bridge-helper", "helper", "ro"),
         item("/dev/hugepages", "memory", "rw", what="dir"),
-        item("/run/vms/qmp", "socket", "rw", missing=True),
         item("/run/other", "peer-socket", "rw", what="socket"),
         item("/sys/bus/pci/devices/x", "sysfs", "rw"),
         item("/tmp", "tmpdir", "rw", what="dir"),
@@ -497,7 +516,7 @@ class TestGuests:
             guest.ask("quit")
             machine.wait(guest.pid)
             outcomes = inside(machine, UNDO, guest.journal, check=True).output.split()
-            assert outcomes == ["restored", base, "restored", "restored"]
+            assert outcomes == ["gone", "restored", base, "restored", "restored"]
             for path in (guest.disk, guest.iso, guest.log):
                 assert guest.label_of(path) == before.replace("s0:c1", "s0")
         assert red.label_of("/srv/vms/base") == before

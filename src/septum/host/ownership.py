@@ -28,17 +28,18 @@ def steps(guest: Confinement) -> list[Step]:
     Without a uid of its own nothing changes owner; only the files are made that a Landlock rule needs to exist.
     """
     if guest.uid < 0:
-        return [step for item in guest.items for step in _made(guest, item)]
+        return [step for item in guest.items for step in made(guest, item)]
     found = _acls(guest)
     for item in guest.items:
-        found += _made(guest, item)
+        found += made(guest, item)
         if _owned(item):
             assert item.facts is not None
             found.append(_own(guest, item, item.facts))
     return found
 
 
-def _made(guest: Confinement, item: Item) -> Iterator[Step]:
+def made(guest: Confinement, item: Item) -> Iterator[Step]:
+    """Steps for what is not there before the guest runs: a file made for QEMU, a name removed after QEMU."""
     root = guest.uid >= 0
     path = created(item)
     if path:

@@ -4,8 +4,9 @@ guest's categories; the kernel keeps apart what has incomparable ones.
 Types are those that libvirt uses (contexts/virtual_domain_context, virtual_image_context of the policy), so that an
 existing policy's rules for QEMU hold. Unlike libvirt, what a guest alone reads gets its categories too.
 
-Sockets need no step: a process' sockets, and the names it makes for them, carry the process' own level, and
-``/proc/…/attr/sockcreate`` would not outlive the exec (`selinux_bprm_creds_for_exec` resets it).
+Sockets need no label of ours: a process' sockets, and the names it makes for them, carry the process' own level, and
+``/proc/…/attr/sockcreate`` would not outlive the exec (`selinux_bprm_creds_for_exec` resets it). Their names are
+removed after the guest, as QEMU leaves them behind when it is killed.
 """
 
 import os
@@ -15,7 +16,7 @@ from typing import Final, NamedTuple
 from septum.errors import HostError
 from septum.host import selinux_kernel as se
 from septum.host.driver import Availability, Confinement, Entry, Facts, Item, Operation, Step, Verdict
-from septum.host.ruleset import created
+from septum.host.ownership import made
 from septum.host.selinux_context import Relabel
 from septum.labels import CategorySet, Context, context_text
 
@@ -87,12 +88,11 @@ class SelinuxDriver:
         """
         found = []
         for item in guest.items:
-            if item.platform or item.resource.kind in _LEFT_ALONE:
-                continue
-            path = created(item)
-            if path:
-                found.append(Step("mkfile", "", path, "", {"context": f"{self.types.image}:{guest.level}"}))
-            elif item.facts is not None and not (item.resource.kind == "memory" and item.facts.type == "dir"):
+            for step in made(guest, item):
+                if step.op == "mkfile":
+                    step = step._replace(args={**step.args, "context": f"{self.types.image}:{guest.level}"})
+                found.append(step)
+            if item.facts is not None and not _left_alone(item, item.facts):
                 found.append(self._label(guest, item, item.facts))
         return found
 
@@ -176,6 +176,11 @@ class SelinuxDriver:
             return CategorySet()
         found = Context.parse(text).range
         return found.high.categories if found else CategorySet()
+
+
+def _left_alone(item: Item, facts: Facts) -> bool:
+    kind = item.resource.kind
+    return item.platform or kind in _LEFT_ALONE or (kind == "memory" and facts.type == "dir")
 
 
 def _without_level(context: str) -> str:

@@ -149,7 +149,8 @@ def confine(subject: Subject, identity: Identity, *, run_dir: str = "") -> Confi
 
 
 def steps_of(drivers: Iterable[Driver], guest: Confinement) -> tuple[Step, ...]:
-    """All drivers' steps, in order. A file that several of them want made is made once, with what all of them say."""
+    """All drivers' steps, in order. What several of them want is done once; a file
+    that several want made is made with what all of them say."""
     steps: list[Step] = []
     made: dict[str, int] = {}
     for driver in drivers:
@@ -157,6 +158,8 @@ def steps_of(drivers: Iterable[Driver], guest: Confinement) -> tuple[Step, ...]:
             if step.op == "mkfile" and step.path in made:
                 there = steps[made[step.path]]
                 steps[made[step.path]] = there._replace(args={**there.args, **step.args})
+                continue
+            if step in steps:
                 continue
             if step.op == "mkfile":
                 made[step.path] = len(steps)
