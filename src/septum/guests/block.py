@@ -14,7 +14,7 @@ from septum.guests.passthrough import vfio_pci
 from septum.guests.resource import Sharing
 from septum.guests.syntax import MAX_DEPTH, Pairs, Tree, is_off, is_on, tree
 
-__all__ = ["BLOCK_PATHS", "BLOCK_PLAIN", "CHILDREN", "BlockGraph"]
+__all__ = ["BLOCK_PATHS", "BLOCK_PLAIN", "CHILDREN", "PLAIN_FAMILIES", "BlockGraph"]
 
 IMAGE = Spec("image", "rw")
 
@@ -76,7 +76,7 @@ BLOCK_PLAIN = frozenset(
 )
 
 # Families of options of which only the first part of the name counts: encrypt.key-secret, throttling.bps-total, ….
-_PLAIN_FAMILIES = frozenset(
+PLAIN_FAMILIES = frozenset(
     """encrypt cache throttling inject-error set-state host-key-check bitmap auth-client-required
     stats-intervals match data""".split()
 )
@@ -250,7 +250,7 @@ class BlockGraph:
     def _members(self, node: _Node, key: str, value: Tree, depth: int) -> None:
         if "driver" in value or "filename" in value:
             node.children.append((key, self._node(value, node.option, depth + 1)))
-        elif key not in _PLAIN_FAMILIES:
+        elif key not in PLAIN_FAMILIES:
             for inner, text in value.items():
                 if isinstance(text, dict):
                     self._members(node, f"{key}.{inner}", text, depth + 1)

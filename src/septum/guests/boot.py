@@ -34,7 +34,7 @@ MACHINE_PLAIN = frozenset(
     host-serial resize-hpt kvm-type x-oem-id x-oem-table-id nvdimm-persistence loadparm boot-mode fmc-model
     spi-model bmc-console ospi-flash remap via smm acpi pit pic sata smbus i8042 hpet vsock role gpu
     sgx-epc cxl-fmw smp boot memory hotplug-memory-bus default-bus-bypass-iommu dea-key-wrap aes-key-wrap
-    msix-vector-bitmap option-roms cap-cfpc pcspk-audiodev""".split()
+    msix-vector-bitmap option-roms cap-cfpc pcspk-audiodev smbios-entry-point-type""".split()
 )
 
 _ACCELERATOR_NODES = {

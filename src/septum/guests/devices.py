@@ -26,7 +26,7 @@ from septum.guests.passthrough import (
 )
 from septum.guests.syntax import Pairs, is_off, is_on, tree
 
-__all__ = ["DEVICE_PATHS", "DEVICE_PLAIN", "device", "device_property", "rom"]
+__all__ = ["DEVICE_PATHS", "DEVICE_PLAIN", "device", "device_property", "paths_of", "rom"]
 
 _STORE = Spec("image", "rw", creates=True)
 
@@ -81,7 +81,7 @@ DEVICE_PLAIN = frozenset(
 )
 
 
-def _paths_of(driver: str) -> dict[str, Spec]:
+def paths_of(driver: str) -> dict[str, Spec]:
     paths = DEVICE_PATHS.get(driver)
     if paths is None:
         for prefix in _PREFIXES:
@@ -102,7 +102,7 @@ def device(found: Found, blocks: BlockGraph, pairs: Pairs, option: str = "-devic
     """
     given = dict(pairs)
     driver = given.get("driver", "")
-    paths = _paths_of(driver)
+    paths = paths_of(driver)
     for key, value in pairs:
         _property(found, paths, given, key, value, f"{option} {driver},{key}=")
     if drive := given.get("drive"):
@@ -115,7 +115,7 @@ def device(found: Found, blocks: BlockGraph, pairs: Pairs, option: str = "-devic
 
 def device_property(found: Found, driver: str, key: str, value: str, option: str = "-global") -> None:
     """Record what one property of a driver names, as ``-global`` sets it."""
-    _property(found, _paths_of(driver), {key: value}, key, value, f"{option} {driver}.{key}=")
+    _property(found, paths_of(driver), {key: value}, key, value, f"{option} {driver}.{key}=")
 
 
 def _property(found: Found, paths: dict[str, Spec], given: dict[str, str], key: str, value: str, option: str) -> None:

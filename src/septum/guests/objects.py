@@ -24,6 +24,7 @@ __all__ = ["OBJECT_PATHS", "OBJECT_PLAIN", "memory_file", "qom_object"]
 # Options with a path, for each type (QEMU's qapi/qom.json, crypto.json, authz.json).
 OBJECT_PATHS: dict[str, dict[str, Spec]] = {
     "authz-list-file": {"filename": CONFIG},
+    "authz-listfile": {"filename": CONFIG},
     "authz-simple": {"filename": CONFIG},
     "filter-dump": {"file": LOG},
     "igvm-cfg": {"file": FIRMWARE},

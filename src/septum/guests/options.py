@@ -19,7 +19,7 @@ __all__ = ["DEVICE_STRINGS", "DRIVE_SHORTCUTS", "FLAGS", "PATHS", "PLAIN", "QUER
 FLAGS = frozenset(
     """S mem-prealloc usb nographic full-screen win2k-hack no-fd-bootchk preconfig no-reboot no-shutdown xen-attach
     xen-create xen-domid-restrict only-migratable nodefaults semihosting old-param no-user-config
-    enable-sync-profile enable-kvm snapshot daemonize s perfmap jitdump
+    enable-sync-profile enable-kvm snapshot daemonize s perfmap jitdump async-teardown
     no-acpi no-hpet no-kvm no-kvm-irqchip no-kvm-pit no-kvm-pit-reinjection kvm std-vga sdl curses portrait no-frame
     no-quit alt-grab ctrl-grab localtime rtc-td-hack tdf enable-fips nodefconfig enable-nesting hax enable-hax
     show-cursor singlestep one-insn-per-tb acpi vncunused virtfs_synth no-kvm-device-assignment mlock opengl

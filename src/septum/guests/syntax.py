@@ -146,20 +146,15 @@ def tree(pairs: Pairs, *, where: str = "") -> Tree:
     """Nest dotted keys again: ``file.filename=x`` becomes ``{"file": {"filename": "x"}}``.
 
     Raises:
-        ArgvError: nesting beyond `MAX_DEPTH`.
+        ArgvError: nesting beyond `MAX_DEPTH`, or a key like ``file..filename``.
     """
     root: Tree = {}
     for key, value in pairs:
-        if "." not in key:
-            inner = root.get(key)
-            if isinstance(inner, dict):
-                inner[""] = value
-            else:
-                root[key] = value
-            continue
         *path, last = key.split(".")
         if len(path) > MAX_DEPTH:
             raise ArgvError(f"{where or 'A value'} is nested too deeply", target=key[:400])
+        if not last or "" in path:
+            raise ArgvError(f"A key of {where or 'a value'} has an empty part", target=key[:400])
         at = root
         for part in path:
             step = at.get(part)
@@ -211,9 +206,9 @@ _ON = frozenset({"on", "yes", "true", "y", "1", "enable"})
 _OFF = frozenset({"off", "no", "false", "n", "0", "disable"})
 
 
-def is_on(value: str | None) -> bool:
-    return value in _ON
+def is_on(value: object) -> bool:
+    return isinstance(value, str) and value in _ON
 
 
-def is_off(value: str | None) -> bool:
-    return value in _OFF
+def is_off(value: object) -> bool:
+    return isinstance(value, str) and value in _OFF
