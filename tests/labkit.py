@@ -1,11 +1,13 @@
 """What tests in the SELinux machine share."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lab.selinux import Machine
+from lab.selinux import Done, Machine
 
 SOURCES = Path(__file__).parent.parent / "src"
 SEPTUM = "/opt/septum"
@@ -30,3 +32,42 @@ def machine_with_septum(request: pytest.FixtureRequest) -> Iterator[Machine]:
         machine.push(SOURCES, SEPTUM)
         yield machine
         machine.keep = machine.keep or request.session.testsfailed > failed
+
+
+def inside(machine: Machine, program: str, *words: str, **more: Any) -> Done:
+    """Runs Python with septum's sources in the machine."""
+    return machine.run(["python3", "-c", program, *words], environment={"PYTHONPATH": SEPTUM}, **more)
+
+
+_QMP = """
+import json, socket, sys
+with socket.socket(socket.AF_UNIX) as monitor:
+    monitor.connect(sys.argv[1])
+    stream = monitor.makefile("rw")
+    stream.readline()
+    for command in [{"execute": "qmp_capabilities"}, json.loads(sys.argv[2])]:
+        stream.write(json.dumps(command) + "\\n")
+        stream.flush()
+        while "event" in (answer := json.loads(stream.readline())):
+            pass
+    print(json.dumps(answer))
+"""
+
+
+def ask(machine: Machine, monitor: str, command: str, **arguments: Any) -> dict[str, Any]:
+    """One QMP command to a guest in the machine; its whole answer."""
+    order = json.dumps({"execute": command, "arguments": arguments})
+    answer: dict[str, Any] = json.loads(inside(machine, _QMP, monitor, order, check=True).output)
+    return answer
+
+
+def label_in(machine: Machine, path: str) -> str:
+    """The SELinux context of a file in the machine."""
+    return machine.run(["stat", "-c", "%C", path], check=True).output.strip()
+
+
+def wait_for_socket(machine: Machine, path: str, pid: int) -> None:
+    """Until a spawned program has made its socket; fails the test with its output if it ends before."""
+    waiting = f"until [ -S {path} ]; do [ -d /proc/{pid} ] || exit 1; sleep 0.05; done"
+    if machine.run(waiting, timeout=60).status != 0:
+        pytest.fail(f"it made no {path}: {machine.wait(pid, 0).output}")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lab import selinux_image
-from lab.selinux import Avc, Done, Machine
+from lab.selinux import Avc, Machine
 from septum.errors import Held, HostError
 from septum.guests.resource import Access, Kind, Resource, Sharing
 from septum.host.driver import Confinement, Facts, Item, Step
@@ -17,7 +17,18 @@ from septum.host.objects import look
 from septum.host.selinux import SelinuxDriver, Types
 from septum.launch.drivers import make
 from septum.launch.plan import steps_of
-from tests.labkit import BLUE, RED, SEPTUM, guest_context, image_context, machine_with_septum
+from tests.labkit import (
+    BLUE,
+    RED,
+    SEPTUM,
+    ask,
+    guest_context,
+    image_context,
+    inside,
+    label_in,
+    machine_with_septum,
+    wait_for_socket,
+)
 
 REALM = "s0:c1"
 QEMU = ("qemu-system-x86_64", "-nodefaults", "-machine", "none", "-display", "none", "-S")
@@ -210,11 +221,6 @@ class TestRelabel:
         assert label_of(labelled) == image_context(BLUE)
 
 
-def inside(machine: Machine, program: str, *words: str, **more: Any) -> Done:
-    """Runs Python with septum's sources in the machine."""
-    return machine.run(["python3", "-c", program, *words], environment={"PYTHONPATH": SEPTUM}, **more)
-
-
 PROBE = """
 import sys
 from septum.host.selinux import SelinuxDriver, Types
@@ -334,19 +340,6 @@ def test_the_exec_context_is_never_written_to_a_fake_proc(machine: Machine) -> N
     assert "/proc is not the root of procfs" in done.errors
 
 
-QMP = """
-import json, socket, sys
-with socket.socket(socket.AF_UNIX) as monitor:
-    monitor.connect(sys.argv[1])
-    stream = monitor.makefile("rw")
-    stream.readline()
-    for command in [{"execute": "qmp_capabilities"}, json.loads(sys.argv[2])]:
-        stream.write(json.dumps(command) + "\\n")
-        stream.flush()
-        while "event" in (answer := json.loads(stream.readline())):
-            pass
-    print(json.dumps(answer))
-"""
 ATTEMPT = """
 import json, os, sys
 for path, access in json.loads(sys.argv[1]):
@@ -391,18 +384,14 @@ class Guest:
         self.pid = machine.spawn(
             ["python3", "-c", LAUNCH, json.dumps(order)], environment={"PYTHONPATH": SEPTUM}, folder="/root"
         )
-        waiting = f"until [ -S {self.monitor} ]; do [ -d /proc/{self.pid} ] || exit 1; sleep 0.05; done"
-        if machine.run(waiting, timeout=60).status != 0:
-            pytest.fail(f"QEMU did not start: {machine.wait(self.pid, 0).output}")
+        wait_for_socket(machine, self.monitor, self.pid)
 
     def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
         """One QMP command; its whole answer."""
-        order = json.dumps({"execute": command, "arguments": arguments})
-        answer: dict[str, Any] = json.loads(inside(self.machine, QMP, self.monitor, order, check=True).output)
-        return answer
+        return ask(self.machine, self.monitor, command, **arguments)
 
     def label_of(self, path: str) -> str:
-        return self.machine.run(["stat", "-c", "%C", path], check=True).output.strip()
+        return label_in(self.machine, path)
 
 
 @pytest.fixture(scope="module")

@@ -129,7 +129,7 @@ def _launching(types: "Types", current: str) -> Iterator[_Rule]:
 def _comfort(types: "Types", current: str) -> Iterator[_Rule]:
     """What QEMU or its caller would miss."""
     own = f"{types.process}:{_OWN}"
-    image = f"{types.image}:{_OWN}"
+    image, content = f"{types.image}:{_OWN}", f"{types.content}:{_OWN}"
     rows = (
         (current, own, "process", "siginh", "the signal mask of septum's caller does not reach QEMU"),
         (current, own, "process", "rlimitinh", "resource limits of septum's caller do not reach QEMU"),
@@ -138,7 +138,8 @@ def _comfort(types: "Types", current: str) -> Iterator[_Rule]:
         (own, own, "process", "execmem", "QEMU can't emulate a CPU (boolean virt_use_execmem); KVM works"),
         (own, own, "anon_inode", "create", "QEMU can't use io_uring (aio=io_uring)"),
         (own, own, "unix_stream_socket", "connectto", "a guest can't connect to its own sockets"),
-        (own, image, "file", "map", "QEMU can't map files (memory-backend-file)"),
+        (own, image, "file", "map", "QEMU can't map files that it writes (memory-backend-file)"),
+        (own, content, "file", "map", "QEMU can't map files that it reads (-initrd)"),
     )
     for source, target, cls, permission, says in rows:
         yield _Rule(source, target, cls, frozenset({permission}), True, says)
