@@ -87,13 +87,26 @@ def test_made_and_removed(step: Step) -> None:
 
 
 @pytest.mark.root
-def test_one_that_was_there_stays(step: Step) -> None:
+def test_one_that_was_left_over_is_taken_over(step: Step) -> None:
     operation = cgroup.CgroupOperation()
     os.makedirs(step.path)
     original = operation.capture(step)
     operation.apply(step, original)
-    assert operation.undo(step, original) == "untouched"
+    assert operation.undo(step, original) == "restored"
+    assert not os.path.isdir(step.path)
+
+
+@pytest.mark.root
+def test_what_no_ledger_knows_is_swept_once_it_is_old_and_empty(step: Step) -> None:
+    base, name = os.path.split(step.path)
+    cgroup.make(step.path)
+    cgroup.sweep(base, [])
+    assert os.path.isdir(step.path), "a launch may be about to note it down"
+    os.utime(step.path, (0, 0))
+    cgroup.sweep(base, [name])
     assert os.path.isdir(step.path)
+    cgroup.sweep(base, [])
+    assert not os.path.isdir(step.path)
 
 
 @pytest.mark.root
@@ -135,7 +148,7 @@ def test_joining_early_and_leaving_again(step: Step) -> None:
         inside_it = cgroup.own(Path("/proc/self/cgroup").read_text())
         was = cgroup.populated(step.path)
         joining.leave()
-        return [inside_it.endswith(os.path.basename(step.path)), was, cgroup.populated(step.path)]
+        return [inside_it.endswith(os.path.basename(step.path)), was, os.path.isdir(step.path)]
 
     assert inside(act) == [True, True, False]
 

@@ -175,7 +175,7 @@ def test_the_process_keeps_no_privilege_and_every_promise(folder: Path, no_new_p
 
     def act() -> dict[str, Any]:
         kernel.set_parent_death_signal(signal.SIGTERM)
-        driver.begin(subject)
+        driver.begin(subject.uuid)
         # Read through a descriptor that was opened before, as /proc is out of reach afterwards.
         own = os.open("/proc/self/status", os.O_RDONLY)
         enter(driver, subject)

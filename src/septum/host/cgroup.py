@@ -8,7 +8,9 @@ without controllers beside it, which is all that is needed here.
 import _thread
 import errno
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from septum.errors import HostError
@@ -16,6 +18,7 @@ from septum.host import kernel
 from septum.host.driver import Entry, Outcome, Step
 
 FOLDER: Final = "septum"
+_UNCLAIMED: Final = 60.0  # seconds in which a launch has noted its cgroup down, or is dead
 _DELEGATED: Final = ("trusted.delegate", "user.delegate")
 
 
@@ -65,6 +68,43 @@ def entry(path: str) -> Entry:
     return Entry(10, f"join the cgroup {path}", lambda: join(path))
 
 
+def make(path: str) -> None:
+    """Makes the guest's directory, and the one that holds all of them.
+
+    Raises:
+        HostError: the kernel refused, or this is no cgroup2.
+    """
+    try:
+        for folder in (os.path.dirname(path), path):
+            if not os.path.isdir(folder):
+                os.mkdir(folder, 0o755)
+    except OSError as error:
+        raise kernel.oserror("making the cgroup", error.errno or 0, target=path) from error
+    if not os.path.exists(f"{path}/cgroup.events"):
+        raise HostError("what was made is no cgroup", target=path)
+
+
+def sweep(folder: str, keep: Collection[str]) -> None:
+    """Removes directories that a launch made and was killed before it could note them down.
+
+    Args:
+        folder: from `base`.
+        keep: uuids of guests that a ledger knows.
+    """
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    for name in names:
+        path = os.path.join(folder, name)
+        try:
+            old = time.time() - os.stat(path).st_mtime > _UNCLAIMED
+            if name not in keep and old and os.path.isdir(path) and not populated(path):
+                os.rmdir(path)
+        except OSError:
+            continue
+
+
 def join(path: str) -> None:
     """Moves the calling process, all threads of it."""
     _write(f"{path}/cgroup.procs", "0")
@@ -99,9 +139,11 @@ class Joining:
                 raise self._error
 
     def leave(self) -> None:
-        """Back to where the process was, for a start that is given up."""
+        """Back to where the process was, for a start that is given up; the cgroup goes too, if it is empty."""
         with self._busy:
             join(self._home)
+        with suppress(OSError):
+            os.rmdir(self._path)
 
     def _run(self) -> None:
         try:
@@ -163,23 +205,15 @@ class CgroupOperation:
         return f"make the cgroup {step.path}"
 
     def capture(self, step: Step) -> Mapping[str, Any]:
-        if populated(step.path):
+        """Nothing to remember: a directory of the guest's name is the guest's, also one that was begun or left over."""
+        if [pid for pid in processes(step.path) if pid != os.getpid()]:
             raise HostError("processes of an earlier start are still in the guest's cgroup", target=step.path)
-        return {"existed": os.path.isdir(step.path)}
+        return {}
 
     def apply(self, step: Step, original: Mapping[str, Any]) -> None:
-        try:
-            for folder in (os.path.dirname(step.path), step.path):
-                if not os.path.isdir(folder):
-                    os.mkdir(folder, 0o755)
-        except OSError as error:
-            raise kernel.oserror("making the cgroup", error.errno or 0, target=step.path) from error
-        if not os.path.exists(f"{step.path}/cgroup.events"):
-            raise HostError("what was made is no cgroup", target=step.path)
+        make(step.path)
 
     def undo(self, step: Step, original: Mapping[str, Any]) -> Outcome:
-        if original["existed"]:
-            return "untouched"
         if populated(step.path):
             raise HostError(
                 "processes of the guest are still there", target=step.path, remedy="end them, then septum reconcile"

@@ -70,7 +70,7 @@ class FakeDriver:
             if item.facts and not item.platform
         ]
 
-    def begin(self, guest: Confinement) -> Callable[[], None] | None:
+    def begin(self, uuid: str) -> Callable[[], None] | None:
         return None
 
     def foreign(self) -> list[CategorySet]:

@@ -73,11 +73,15 @@ class LandlockDriver:
         found = [cgroup.step(self._cgroup_base, guest.uuid)] if self._cgroup_base else []
         return found + ownership.steps(guest)
 
-    def begin(self, guest: Confinement) -> Callable[[], None] | None:
-        """Begins to join the guest's cgroup; see `cgroup.Joining`."""
+    def begin(self, uuid: str) -> Callable[[], None] | None:
+        """Makes the guest's cgroup and begins to join it; see `cgroup.Joining`. Not if another process is in it."""
         if not self._cgroup_base:
             return None
-        self._joining = cgroup.Joining(cgroup.step(self._cgroup_base, guest.uuid).path)
+        path = cgroup.step(self._cgroup_base, uuid).path
+        if cgroup.populated(path):
+            return None
+        cgroup.make(path)
+        self._joining = cgroup.Joining(path)
         return self._joining.leave
 
     def foreign(self) -> list[CategorySet]:

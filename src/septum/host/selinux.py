@@ -140,7 +140,7 @@ class SelinuxDriver:
             rule = f"no rule allows {source} {facts.context}:{cls} {_braced(decision.refused)}"
         return Verdict(self.name, decision.permissive, rule)
 
-    def begin(self, guest: Confinement) -> Callable[[], None] | None:
+    def begin(self, uuid: str) -> Callable[[], None] | None:
         """Nothing takes its time here."""
         return None
 

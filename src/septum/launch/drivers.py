@@ -31,7 +31,7 @@ def make(names: Sequence[str], command: CommandLine | None = None) -> list[Drive
         argv = command.argv if command else ()
         made.append(
             LandlockDriver(
-                # With SELinux a no_new_privs process can't enter its domain; nor does a setuid helper gain what it needs.
+                # With it a process can't enter its SELinux domain, and a setuid helper gains nothing.
                 no_new_privs="selinux" not in names and not (command and command.executes),
                 cgroup_base=cgroup.base(),
                 incoming=any(word.lstrip("-") == "incoming" for word in argv),

@@ -15,8 +15,8 @@ from septum.ledger.protocol import Ledger
 from septum.ledger.records import Guest, Realm
 
 SCHEME: Final = RealmScheme()
-# A range that systemd's UIDS-GIDS document lists as unused, above its container range. A uid is taken by counter and
-# so rests for 16 million starts; the counter begins at a place that differs between ledgers.
+# A range that systemd's UIDS-GIDS document lists as unused, above its container range. The ledger's counter of starts
+# gives label and uid, so each rests as long as possible; the uids begin at a place that differs between ledgers.
 UID_BASE: Final = 0x7000_0000
 UID_COUNT: Final = 1 << 24
 _TRIES: Final = 64
@@ -45,7 +45,9 @@ def realm_of(ledger: Ledger, name: str, foreign: Foreign, *, groups: bool) -> Re
     for _ in range(_TRIES):
         code = draw_realm(SCHEME, lambda keys: ledger.taken("realm-code", keys), foreign())
         try:
-            return ledger.add_realm(Realm(name, tuple(code), _number(ledger, "gid") if groups else -1))
+            return ledger.add_realm(
+                Realm(name, tuple(code), _number(ledger, "gid", ledger.advance("starts")) if groups else -1)
+            )
         except Held:
             # Somebody else made this realm, or took this code, a moment ago.
             there = ledger.realm(name)
@@ -77,10 +79,9 @@ def admit(
     deadline = time.monotonic() + _PATIENCE
     tries = 0
     while tries < _TRIES:
-        categories = allotment.draw(
-            ledger.advance(f"code/{realm.name}"), lambda keys: ledger.taken("code", keys), foreign()
-        )
-        uid = _number(ledger, "uid") if own_uid else -1
+        start = ledger.advance("starts")
+        categories = allotment.draw(start, lambda keys: ledger.taken("code", keys), foreign())
+        uid = _number(ledger, "uid", start) if own_uid else -1
         guest = Guest(
             uuid=uuid,
             incarnation=0,
@@ -169,11 +170,10 @@ def _ending(ledger: Ledger, claim: str) -> bool:
     return guest is None or (guest.state != "stuck" and not survivors(guest))
 
 
-def _number(ledger: Ledger, kind: str) -> int:
-    """The next uid or gid that nobody in this ledger has."""
-    start = int.from_bytes(ledger.secret()[:4], "big")
-    for _ in range(_TRIES):
-        number = UID_BASE + (start + ledger.advance("uid")) % UID_COUNT
-        if not ledger.taken(kind, [str(number)]):
-            return number
-    raise Exhausted(f"no {kind} is free", rule=f"{UID_BASE} to {UID_BASE + UID_COUNT - 1}")
+def _number(ledger: Ledger, kind: str, start: int) -> int:
+    """A uid or gid that nobody in this ledger has; no other start has the same number."""
+    offset = int.from_bytes(ledger.secret()[:4], "big")
+    number = UID_BASE + (offset + start) % UID_COUNT
+    if ledger.taken(kind, [str(number)]):
+        return _number(ledger, kind, ledger.advance("starts"))
+    return number

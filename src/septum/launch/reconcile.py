@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from septum.errors import Denied, NotFound
+from septum.host import cgroup
 from septum.launch import drivers, state
 from septum.launch.undo import Report, Restored, put_back, settle_object, survivors
 from septum.ledger.protocol import Ledger
@@ -29,6 +30,7 @@ def reconcile(ledger: Ledger, folder: str, *, forget: Iterable[str] = ()) -> lis
         if loose:
             done = all(step.outcome not in ("failed", "foreign") for step in loose)
             reports.append(Report("", "shared objects", "-", tuple(loose), done))
+        cgroup.sweep(cgroup.base(), [guest.uuid for guest in ledger.guests()])
         for reference in forget:
             guest = ledger.guest(reference)
             if guest is None:

@@ -64,30 +64,32 @@ def run(
     state.make(folder)
     ledger = SqliteLedger(folder)
     operations = operations_of(chosen)
-    own_uid = os.geteuid() == 0 and any(driver.name == "landlock" for driver in chosen)
     uuid = subject.uuid or identity.new_uuid()
     checkpoint("before hand-over")
     watch.hand_over(folder, uuid)
     checkpoint("handed over")
-
-    def foreign() -> list[CategorySet]:
-        return _foreign(chosen)
-
-    realm = identity.realm_of(ledger, request.realm, foreign, groups=own_uid)
-    guest = identity.admit(ledger, subject, uuid, realm, chosen, foreign, own_uid=own_uid)
-    checkpoint("admitted")
     begun: list[Callable[[], None]] = []
+    guest: Guest | None = None
     try:
+        begun += [back for back in (driver.begin(uuid) for driver in chosen) if back is not None]
+        own_uid = os.geteuid() == 0 and any(driver.name == "landlock" for driver in chosen)
+
+        def foreign() -> list[CategorySet]:
+            return [categories for driver in chosen for categories in driver.foreign()]
+
+        realm = identity.realm_of(ledger, request.realm, foreign, groups=own_uid)
+        guest = identity.admit(ledger, subject, uuid, realm, chosen, foreign, own_uid=own_uid)
+        checkpoint("admitted")
         confinement = plan.confine(subject, identity.identity(guest, realm))
         steps = _apply(ledger, guest, confinement, chosen, operations, checkpoint)
-        begun += [back for back in (driver.begin(confinement) for driver in chosen) if back is not None]
         actions = sorted((e for driver in chosen for e in driver.entries(confinement)), key=lambda entry: entry.phase)
         ledger.run(guest.uuid, os.getpid(), guest.started, _details(guest, confinement, steps, subject))
         checkpoint("running")
     except SeptumError:
         for back in begun:
             back()
-        _give_up(ledger, folder, guest, operations)
+        if guest is not None:
+            _give_up(ledger, folder, guest, operations)
         raise
     ledger.close()
     # From here on the process loses the power to put things back; if something fails, its death tells the watcher.
@@ -151,11 +153,6 @@ def operations_of(drivers: Iterable[Driver]) -> Mapping[str, Operation]:
     for driver in drivers:
         known.update(driver.operations())
     return known
-
-
-def _foreign(drivers: Iterable[Driver]) -> list[CategorySet]:
-    """Labels on this host that no ledger knows of: other engines' guests and containers."""
-    return [categories for driver in drivers for categories in driver.foreign()]
 
 
 def _details(guest: Guest, confinement: Confinement, steps: Sequence[Step], subject: plan.Subject) -> dict[str, Any]:
