@@ -118,7 +118,10 @@ def _item(resource: Resource, allowed: Allowed, finder: Callable[[str], Found]) 
             if resource.kind in ("shared-device", "sysfs", "helper", "config", "tmpdir"):
                 return Item(resource, None, found.parent, search)
             raise _missing(resource, "there is no such file")
-        _refuse_place(resource, os.path.join(found.parent.path, found.name), allowed)
+        real = os.path.join(found.parent.path, found.name)
+        _refuse_place(resource, real, allowed)
+        if found.name != os.path.basename(resource.path):
+            resource = resource._replace(path=real)  # a symlink that leads to no file yet
         return Item(resource, None, found.parent, search)
     _refuse_type(resource, facts)
     platform = resource.kind not in _UNCHANGED and _is_platform(resource, facts)

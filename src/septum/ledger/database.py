@@ -43,6 +43,7 @@ class Database:
         self._timeout = timeout
         self._fill = fill
         self._mode: Literal["IMMEDIATE", "DEFERRED"] = "DEFERRED"
+        self._at_once = True
         with Folder(directory, create=create and not read_only) as folder:
             self.path = folder.file
             if not folder.found():
@@ -63,13 +64,18 @@ class Database:
         """Gives it back; later calls raise LedgerError. Closing twice does no harm."""
         self._connection.close()
 
-    def change(self) -> "Transaction":
-        """A ``with`` block whose statements happen all, durably, or not at all."""
-        return Transaction(self, "IMMEDIATE")
+    def change(self, *, at_once: bool = True) -> "Transaction":
+        """A ``with`` block whose statements happen all, durably, or not at all.
+
+        Args:
+            at_once: it is on disk when the block ends. Otherwise it is there, at the latest, with the next change that
+                is (the WAL is one sequence), and other processes see it in any case: only a power cut can take it away.
+        """
+        return Transaction(self, "IMMEDIATE", at_once)
 
     def read(self) -> "Transaction":
         """A ``with`` block whose queries see one state."""
-        return Transaction(self, "DEFERRED")
+        return Transaction(self, "DEFERRED", True)
 
     def run(self, sql: str, *values: object) -> int:
         """Runs a statement; returns how many rows it changed."""
@@ -113,7 +119,10 @@ class Database:
 
     # For Transaction
 
-    def begin(self, mode: Literal["IMMEDIATE", "DEFERRED"]) -> None:
+    def begin(self, mode: Literal["IMMEDIATE", "DEFERRED"], at_once: bool) -> None:
+        if at_once != self._at_once:
+            self._execute(f"PRAGMA synchronous = {'FULL' if at_once else 'NORMAL'}", ())
+            self._at_once = at_once
         self._execute(f"BEGIN {mode}", ())
         self._mode = mode
         version = self.row("PRAGMA user_version")
@@ -279,15 +288,16 @@ class Database:
 class Transaction:
     """What `Database.change` and `Database.read` return."""
 
-    __slots__ = ("_database", "_mode")
+    __slots__ = ("_at_once", "_database", "_mode")
 
-    def __init__(self, database: Database, mode: Literal["IMMEDIATE", "DEFERRED"]) -> None:
+    def __init__(self, database: Database, mode: Literal["IMMEDIATE", "DEFERRED"], at_once: bool) -> None:
         self._database = database
         self._mode = mode
+        self._at_once = at_once
 
     def __enter__(self) -> None:
         try:
-            self._database.begin(self._mode)
+            self._database.begin(self._mode, self._at_once)
         except _sqlite3.Error as error:
             raise self._database.explain(error) from error
         except LedgerError:

@@ -1,7 +1,9 @@
 """What septum asks of a ledger, whatever engine keeps it.
 
 Each call is one atomic and durable change: it is on disk (or agreed on by the cluster) when the call returns, and
-after a crash it is there whole or not at all. Nothing here needs more than compare-and-set on keys, so that a shared
+after a crash it is there whole or not at all. Three calls may reach the disk only with the next one that must, as a
+power cut in between harms nobody: `advance` and `admit`, since the host is not changed before `begin`, and `run`, since
+after a power cut nothing runs. Nothing here needs more than compare-and-set on keys, so that a shared
 engine (etcd) fits behind the same Protocol: no cursors, no transactions held open by the caller, no SQL.
 
 The rule that makes double claims impossible: whatever may have one holder only is claimed under a unique

@@ -88,7 +88,7 @@ class SqliteLedger:
     # counters and claims
 
     def advance(self, counter: str) -> int:
-        with self._db.change():
+        with self._db.change(at_once=False):
             row = self._db.row("SELECT value FROM counters WHERE name = ?", counter)
             value = int(row[0]) if row else 0
             self._db.run("INSERT OR REPLACE INTO counters VALUES (?, ?)", counter, value + 1)
@@ -113,7 +113,7 @@ class SqliteLedger:
     def admit(self, guest: Guest, claims: Sequence[tuple[str, str]]) -> Guest:
         named = [("uuid", guest.uuid), ("name", f"{guest.realm}/{guest.name}")]
         wanted = list(dict.fromkeys([*named, *claims]))
-        with self._db.change():
+        with self._db.change(at_once=False):
             if self._realm(guest.realm) is None:
                 raise LedgerError(
                     f"there is no realm {guest.realm}", target=guest.name, remedy=f"septum realm add {guest.realm}"
@@ -166,7 +166,7 @@ class SqliteLedger:
         return written
 
     def run(self, uuid: str, pid: int, started: int, details: Mapping[str, Any]) -> None:
-        with self._db.change():
+        with self._db.change(at_once=False):
             guest = self._require(uuid, ("starting",), "enter as running")
             self._db.run(
                 "UPDATE guests SET state = 'running', pid = ?, started = ?, details = ? WHERE uuid = ?",
