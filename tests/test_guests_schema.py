@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from septum.guests.argv import OPTIONS
 from septum.guests.block import BLOCK_PATHS, BLOCK_PLAIN, CHILDREN, PLAIN_FAMILIES
 from septum.guests.boot import MACHINE_PATHS, MACHINE_PLAIN
 from septum.guests.chardevs import CHARDEV_PATHS, CHARDEV_PLAIN
 from septum.guests.devices import DEVICE_PATHS, DEVICE_PLAIN, paths_of
+from septum.guests.handlers import OPTIONS
 from septum.guests.network import NETDEV_PATHS, NETDEV_PLAIN
 from septum.guests.objects import OBJECT_PATHS, OBJECT_PLAIN
 from septum.guests.options import FLAGS, QUERIES, SYNONYMS

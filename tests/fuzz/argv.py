@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from septum.errors import SeptumError
 from septum.guests import CommandLine, parse
-from septum.guests.argv import OPTIONS
 from septum.guests.block import BLOCK_PATHS, BLOCK_PLAIN, CHILDREN
 from septum.guests.chardevs import CHARDEV_PATHS, CHARDEV_PLAIN
 from septum.guests.devices import DEVICE_PATHS, DEVICE_PLAIN
+from septum.guests.handlers import OPTIONS
 from septum.guests.network import NETDEV_PATHS, NETDEV_PLAIN
 from septum.guests.objects import OBJECT_PATHS, OBJECT_PLAIN
 from septum.guests.options import FLAGS, QUERIES

@@ -6,12 +6,24 @@ from septum.guests.syntax import Tree, is_on
 __all__ = ["dbus_address", "socket_address", "unix_socket", "url_query"]
 
 
-def unix_socket(found: Found, path: str, option: str, *, server: bool, abstract: bool = False) -> None:
-    """A unix socket that QEMU binds or connects to; an abstract one has no path on the host."""
+def unix_socket(
+    found: Found, path: str, option: str, *, server: bool, abstract: bool = False, service: bool = False
+) -> None:
+    """A unix socket that QEMU binds or connects to.
+
+    Args:
+        found: where to record it.
+        path: the socket.
+        option: where it stands.
+        server: QEMU binds it.
+        abstract: it has no path on the host.
+        service: the other end serves all guests of the host.
+    """
     if not server:
         found.opens_connection(option)
     if path and not abstract:
-        found.add(path, BOUND_SOCKET if server else PEER_SOCKET, option)
+        spec = BOUND_SOCKET if server else PEER_SOCKET
+        found.add(path, spec, option, sharing="shared" if service and not server else None)
 
 
 def socket_address(found: Found, members: Tree, option: str, *, server: bool) -> None:
@@ -47,7 +59,7 @@ def dbus_address(found: Found, address: str, option: str) -> None:
             for key in keys.split(","):
                 name, _, value = key.partition("=")
                 if name == "path":
-                    found.add(value, PEER_SOCKET, option)
+                    unix_socket(found, value, option, server=False, service=True)
         elif transport == "unixexec":
             found.runs(option, keys.partition("path=")[2].partition(",")[0])
         else:

@@ -27,13 +27,14 @@ CHARDEV_PLAIN = frozenset(
 )
 
 
-def chardev(found: Found, pairs: Pairs, option: str = "-chardev") -> None:
+def chardev(found: Found, pairs: Pairs, option: str = "-chardev", *, monitor: bool = False) -> None:
     """Record what a ``-chardev`` uses.
 
     Args:
         found: where to record it.
         pairs: its options, the backend's name under ``backend``.
         option: as a person writes it.
+        monitor: it carries a monitor; one that connects somewhere reports to the host's manager of all guests.
     """
     if any(key.startswith("backend.") for key, _ in pairs):  # as QMP writes it
         pairs = [
@@ -54,7 +55,7 @@ def chardev(found: Found, pairs: Pairs, option: str = "-chardev") -> None:
         elif key not in CHARDEV_PLAIN and "." not in key and looks_like_path(value):
             found.suspect(f"{option} {key}=", value, f"no option of the {backend} backend is known by this name")
     if backend == "socket":
-        _socket(found, given, pairs, option)
+        _socket(found, given, pairs, option, monitor)
     elif backend == "udp":
         found.needs_network(f"{option} udp")
         found.opens_connection(f"{option} udp")
@@ -62,11 +63,11 @@ def chardev(found: Found, pairs: Pairs, option: str = "-chardev") -> None:
         found.add("/dev/ptmx", SHARED_DEVICE, f"{option} pty")
 
 
-def _socket(found: Found, given: dict[str, str], pairs: Pairs, option: str) -> None:
-    server = is_on(given.get("server")) or _server_is_a_word(given.get("server"))
+def _socket(found: Found, given: dict[str, str], pairs: Pairs, option: str, monitor: bool) -> None:
+    server = _server_is_a_word(given.get("server"))
     if "path" in given:
         abstract = is_on(given.get("abstract"))
-        unix_socket(found, given["path"], f"{option} path=", server=server, abstract=abstract)
+        unix_socket(found, given["path"], f"{option} path=", server=server, abstract=abstract, service=monitor)
     elif "fd" in given:
         found.descriptor(given["fd"])
     elif any(key.startswith("addr.") for key in given):
@@ -117,7 +118,8 @@ def device_string(found: Found, text: str, option: str) -> None:
         found.needs_network(option)
         _, _, settings = rest.partition(",")
         given = opts("," + settings, where=option)
-        if kind == "udp" or not _server_is_a_word(dict(given).get("server")):
+        # "-gdb tcp:" waits for a debugger without being told to (gdbstub/system.c).
+        if kind == "udp" or not (option == "-gdb" or _server_is_a_word(dict(given).get("server"))):
             found.opens_connection(option)
         chardev(found, given, option)
     elif kind == "pty":

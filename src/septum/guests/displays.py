@@ -1,7 +1,7 @@
 """What a person sees and hears: ``-display``, ``-vnc``, ``-spice``, ``-audiodev``."""
 
 from septum.guests.addresses import dbus_address, unix_socket
-from septum.guests.found import DEVICE, LOG, PEER_SOCKET, SECRET, SHARED_DEVICE, Found, Spec, looks_like_path
+from septum.guests.found import DEVICE, LOG, SECRET, SHARED_DEVICE, Found, Spec, looks_like_path
 from septum.guests.syntax import Pairs, is_on
 
 __all__ = [
@@ -149,6 +149,6 @@ def _pulse_server(found: Found, server: str, option: str) -> None:
     for one in server.split():
         address = one.rpartition("}")[2]
         if address.startswith(("unix:", "/")):
-            found.add(address.removeprefix("unix:"), PEER_SOCKET, option)
+            unix_socket(found, address.removeprefix("unix:"), option, server=False, service=True)
         else:
             found.needs_network(option)

@@ -2,7 +2,7 @@
 
 import re
 
-from septum.guests.addresses import dbus_address, socket_address
+from septum.guests.addresses import dbus_address, socket_address, unix_socket
 from septum.guests.found import (
     BLOB,
     CONFIG,
@@ -71,10 +71,10 @@ def qom_object(found: Found, pairs: Pairs, option: str = "-object") -> None:
         if spec := paths.get(key):
             if spec is MEMORY:
                 memory_file(found, value, f"{option} {kind},{key}=", read_only=is_on(given.get("readonly")))
+            elif spec is PEER_SOCKET:
+                unix_socket(found, value, f"{option} {kind},{key}=", server=False, service=True)
             else:
                 found.add(value, spec, f"{option} {kind},{key}=")
-            if spec is PEER_SOCKET:
-                found.opens_connection(f"{option} {kind},{key}=")
         elif key == "fd":
             found.descriptor(value)
         elif key not in OBJECT_PLAIN and key.partition(".")[0] not in _PLAIN_FAMILIES and looks_like_path(value):

@@ -47,7 +47,6 @@ PATHS: dict[str, Spec] = {
     "D": LOG,
     "dump-vmstate": LOG,
     "qtest-log": LOG,
-    "chroot": TREE,
     "smb": Spec("directory", "rw"),
     "tftp": TREE,
 }

@@ -46,7 +46,8 @@ def opts(text: str, implied: str = "", *, where: str = "") -> Pairs:
     # NUL can stand in for it, since no argument has one.
     for position, element in enumerate(text.replace(",,", "\0").split(",")):
         equals, comma = element.find("="), element.find("\0")
-        if 0 <= comma < equals:
+        # No key has a slash or a colon: what looks like one is a path or an address with an equals sign in it.
+        if 0 <= comma < equals or (position == 0 and implied and ("/" in element[:equals] or ":" in element[:equals])):
             equals = -1
         if equals >= 0:
             pairs.append((element[:equals], element[equals + 1 :].replace("\0", ",")))
