@@ -22,6 +22,13 @@ def add_launch_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--unconfined", action="store_true", help="run even where nothing can enforce")
     parser.add_argument(
+        "--platform",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="root's own content that guests of all realms read",
+    )
+    parser.add_argument(
         "--share", metavar="PATH", action="append", default=[], help="several guests of the realm may use it"
     )
     parser.add_argument(
@@ -58,6 +65,7 @@ def request_of(options: Namespace, *, probe: bool = True, skip: str = "") -> Req
         unconfined=options.unconfined,
         allowed=Allowed(
             paths=frozenset(os.path.realpath(path) for path in options.allow_path),
+            platform=frozenset(os.path.realpath(path) for path in options.platform),
             shared=frozenset(os.path.realpath(path) for path in options.share),
             forbidden=(os.path.realpath(state.folder(options.state, os.environ)),),
         ),

@@ -56,6 +56,11 @@ def bits(perms: str) -> int:
     return sum({"r": READ, "w": WRITE, "x": EXECUTE}[letter] for letter in perms)
 
 
+def letters(perms: int) -> str:
+    """The lowest three bits as ``rwx`` with ``-`` for what is not there."""
+    return "".join(letter if perms & bit else "-" for letter, bit in (("r", READ), ("w", WRITE), ("x", EXECUTE)))
+
+
 def decide(
     uid: int, gids: Collection[int], want: int, *, owner: int, group: int, mode: int, acl: Acl = ()
 ) -> tuple[bool, str]:
@@ -71,11 +76,11 @@ def decide(
         acl: its access ACL, () if it has none.
     """
     if uid == owner:
-        return (mode >> 6) & want == want, f"owner {mode >> 6 & 7:03b}"
+        return (mode >> 6) & want == want, f"owner {letters(mode >> 6)}"
     mask = next((entry.perms for entry in acl if entry.tag == _MASK), 7)
     for entry in acl:
         if entry.tag == _USER and entry.id == uid:
-            return entry.perms & mask & want == want, f"acl user:{uid}:{entry.perms & mask:03b}"
+            return entry.perms & mask & want == want, f"acl user:{uid}:{letters(entry.perms & mask)}"
     matched = False
     group_perms = next((entry.perms for entry in acl if entry.tag == _GROUP_OBJ), (mode >> 3) & 7)
     candidates = [(group, group_perms)] + [(entry.id, entry.perms) for entry in acl if entry.tag == _GROUP]
@@ -83,10 +88,10 @@ def decide(
         if gid in gids:
             matched = True
             if perms & mask & want == want:
-                return True, f"group {gid}:{perms & mask:03b}"
+                return True, f"group {gid}:{letters(perms & mask)}"
     if matched:
         return False, "its groups' entries"
-    return mode & want == want, f"others {mode & 7:03b}"
+    return mode & want == want, f"others {letters(mode)}"
 
 
 def entry(acl: Acl, tag: str, qualifier: int) -> int | None:
@@ -119,7 +124,7 @@ def grant(acl: Acl, mode: int, tag: str, qualifier: int, perms: int) -> Acl:
         if _masks_nothing(kept, mask):
             kept = (*(e for e in kept if e.tag != _MASK), AclEntry(_MASK, _NO_ID, mask | perms))
         else:
-            raise HostError("the object's ACL mask withholds what the guest needs", rule=f"mask {mask:03b}")
+            raise HostError("the object's ACL mask withholds what the guest needs", rule=f"mask {letters(mask)}")
     return (*kept, AclEntry(_TAGS[tag], qualifier, perms))
 
 

@@ -114,7 +114,7 @@ class LandlockDriver:
             rights = ruleset.READ_DIR | (ruleset.MAKE_REG if access == "rw" else 0)
         else:
             rights = ruleset.READ_FILE | (ruleset.WRITE_FILE if access == "rw" else 0)
-        grants = ruleset.granting(rules, facts.path, facts.key)
+        grants = [rule for rule in ruleset.granting(rules, facts.path, facts.key) if rule.rights & rights]
         said = "; ".join(f"{rule.path}: {ruleset.names(rule.rights)} – {rule.why}" for rule in grants)
         if not ruleset.allowed(rules, facts.path, rights, facts.key):
             return Verdict("landlock", False, said or "no rule names it or a directory above it")

@@ -40,11 +40,13 @@ class Allowed(NamedTuple):
     Attributes:
         paths: real paths that may be used although a rule forbids them.
         shared: real paths that several guests of one realm may use.
+        platform: real paths of content that is nobody's: many realms may read it, and it is left as it is.
         forbidden: folders of septum's own, never given to any guest.
     """
 
     paths: frozenset[str] = frozenset()
     shared: frozenset[str] = frozenset()
+    platform: frozenset[str] = frozenset()
     forbidden: tuple[str, ...] = ()
 
 
@@ -124,7 +126,7 @@ def _item(resource: Resource, allowed: Allowed, finder: Callable[[str], Found]) 
             resource = resource._replace(path=real)  # a symlink that leads to no file yet
         return Item(resource, None, found.parent, search)
     _refuse_type(resource, facts)
-    platform = resource.kind not in _UNCHANGED and _is_platform(resource, facts)
+    platform = resource.kind not in _UNCHANGED and _is_platform(resource, facts, allowed)
     if not platform and resource.kind not in _UNCHANGED:
         _refuse_place(resource, facts.path, allowed)
         _refuse_links(resource, facts, allowed)
@@ -165,11 +167,11 @@ def _refuse_type(resource: Resource, facts: Facts) -> None:
         )
 
 
-def _is_platform(resource: Resource, facts: Facts) -> bool:
+def _is_platform(resource: Resource, facts: Facts, allowed: Allowed) -> bool:
     """Read-only content that root keeps and everybody may read needs no label of a guest's."""
     return (
         resource.access == "ro"
-        and _below(facts.path, PLATFORM)
+        and (_below(facts.path, PLATFORM) or facts.path in allowed.platform)
         and facts.uid == 0
         and facts.mode & 0o022 == 0
         and facts.mode & 0o004 == 0o004
