@@ -206,10 +206,10 @@ class Machine:
         return Done(answer["status"], payload.decode(errors="replace"), "")
 
     def push(self, source: Path, folder: str) -> None:
-        """Copies the content of a folder into a folder of the machine; compiled Python is left out."""
+        """Copies the content of a folder into a folder of the machine."""
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as archive:
-            archive.add(source, arcname=".", filter=lambda member: None if "__pycache__" in member.name else member)
+            archive.add(source, arcname=".")
         answer, errors = self._ask("untar", buffer.getvalue(), folder=folder)
         if answer["status"]:
             raise LabError(f"the machine could not unpack {source}: {errors.decode(errors='replace')}")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from compileall import compile_dir
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,14 @@ def image_context(level: str) -> str:
 def machine_with_septum(request: pytest.FixtureRequest) -> Iterator[Machine]:
     """A machine with this checkout's sources in `SEPTUM`; its logs are kept if a test fails meanwhile."""
     failed = request.session.testsfailed
+    # Compiling takes seconds in an emulated machine. The time stamps travel along, so that a stale file is no danger.
+    compile_dir(SOURCES, quiet=2)
     with Machine.restored() as machine:
         machine.push(SOURCES, SEPTUM)
         yield machine
-        machine.keep = machine.keep or request.session.testsfailed > failed
+        if request.session.testsfailed > failed:
+            machine.keep = True
+            machine.dmesg()
 
 
 def inside(machine: Machine, program: str, *words: str, **more: Any) -> Done:
@@ -70,4 +75,5 @@ def wait_for_socket(machine: Machine, path: str, pid: int) -> None:
     """Until a spawned program has made its socket; fails the test with its output if it ends before."""
     waiting = f"until [ -S {path} ]; do [ -d /proc/{pid} ] || exit 1; sleep 0.05; done"
     if machine.run(waiting, timeout=60).status != 0:
-        pytest.fail(f"it made no {path}: {machine.wait(pid, 0).output}")
+        state = machine.run(f"cat /proc/{pid}/stack /proc/{pid}/status; ps axZf").output
+        pytest.fail(f"it made no {path}: {machine.wait(pid, 0)}\n{state}")

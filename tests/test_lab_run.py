@@ -91,7 +91,8 @@ def test_labels_are_in_force_and_back_afterwards(machine: Machine, driver: str, 
 
 def test_reconcile_puts_back_what_a_killed_watcher_could_not(machine: Machine) -> None:
     guest = Guest(machine, "red").up()
-    machine.run(["pkill", "-9", "-x", "septum-watcher"], check=True)
+    # The guest does not wait for its watcher to be ready.
+    machine.run("until pkill -9 -x septum-watcher; do sleep 0.05; done", timeout=30, check=True)
     machine.run(["kill", "-9", str(guest.pid)], check=True)
     machine.wait(guest.pid)
     assert label_in(machine, guest.disk).startswith("system_u:object_r:svirt_image_t:s0:c")
