@@ -34,6 +34,7 @@ def main() -> NoReturn:
         allowed=Allowed(forbidden=(os.path.realpath(folder),)),
         path=environment.get("PATH", os.defpath),
         skip=own,
+        tmpdir=environment.get("TMPDIR", "/var/tmp"),
     )
     try:
         run(request, folder)

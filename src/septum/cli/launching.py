@@ -74,4 +74,5 @@ def request_of(options: Namespace, *, probe: bool = True, skip: str = "") -> Req
         probe=probe,
         path=os.environ.get("PATH", os.defpath),
         skip=skip,
+        tmpdir=os.environ.get("TMPDIR", "/var/tmp"),
     )

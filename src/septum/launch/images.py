@@ -9,7 +9,8 @@ import os
 from collections.abc import Sequence
 
 from septum.errors import ImageError, SeptumError
-from septum.guests.images import Finding, chain
+from septum.guests import parse
+from septum.guests.images import Finding, Named, chain
 from septum.guests.resource import Resource
 from septum.launch.plan import Problems, Request
 
@@ -43,6 +44,7 @@ def chains(resources: Sequence[Resource], request: Request, problems: Problems) 
                 image.format,
                 image.access,
                 sharing=image.sharing,
+                parse_filename=_named,
                 allowed=allowed,
                 allow_probe=True,
                 cwd=os.getcwd(),
@@ -56,6 +58,22 @@ def chains(resources: Sequence[Resource], request: Request, problems: Problems) 
                 raise
             problems.append(error)
     return found, warnings
+
+
+def _named(name: str) -> list[Named]:
+    """What a name with a protocol prefix in an image's header leads to: the same as it would as an option."""
+    command = parse(("qemu", "-drive", f"if=none,readonly=on,file={name.replace(',', ',,')}"), cwd="/")
+    if command.unknown:
+        raise ImageError(
+            f"an image's header names {name!r}, and what that leads to is not known",
+            target=name,
+            rule=command.unknown[0].why,
+            remedy="give the overlay its real backing file with `qemu-img rebase -u`",
+        )
+    return [
+        Named(resource.path, resource.format, "ro", "peer-socket" if resource.kind == "peer-socket" else "backing")
+        for resource in command.resources
+    ]
 
 
 def _judge(finding: Finding, members: Sequence[Resource], request: Request) -> None:

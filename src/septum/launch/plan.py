@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from septum.errors import ArgvError, Denied, SeptumError
-from septum.guests import parse
+from septum.guests import ThisHost, parse, read_file
 from septum.guests.resource import CommandLine, Resource
 from septum.host.driver import Confinement, Driver, Item, Step
 from septum.launch.inspect import Allowed, assume, inspect
@@ -33,6 +33,7 @@ class Request(NamedTuple):
         probe: look at the files; without it the plan is made from the command line alone.
         path: PATH, for finding QEMU.
         skip: real path of a file that is not QEMU though it has its name.
+        tmpdir: TMPDIR as QEMU will see it.
     """
 
     argv: tuple[str, ...]
@@ -46,6 +47,7 @@ class Request(NamedTuple):
     probe: bool = True
     path: str = os.defpath
     skip: str = ""
+    tmpdir: str = "/var/tmp"
 
 
 class Subject(NamedTuple):
@@ -104,7 +106,11 @@ def resolve(request: Request, *, cwd: str, chains: Chains, problems: Problems = 
             if problems is None:
                 raise
             problems.append(error)
-    command = parse(request.argv, cwd=cwd)
+    command = (
+        parse(request.argv, cwd=cwd, read_file=read_file, host=ThisHost(), tmpdir=request.tmpdir)
+        if request.probe
+        else parse(request.argv, cwd=cwd, tmpdir=request.tmpdir)
+    )
     if problems is None:
         _refuse_unknown(command, request)
     warnings: list[str] = []
