@@ -153,7 +153,7 @@ def step_for(path: Path, context: str) -> Step:
 
 
 def label_of(path: Path) -> str:
-    return os.getxattr(path, "security.selinux").rstrip(b"\0").decode()
+    return os.getxattr(path, "security.selinux", follow_symlinks=False).rstrip(b"\0").decode()
 
 
 @pytest.mark.root
@@ -210,6 +210,36 @@ class TestRelabel:
         assert label_of(labelled) == image_context(RED)
         with pytest.raises(HostError):
             self.relabel.apply(step, original)
+
+    def test_what_a_guest_made_in_its_folder_loses_its_label(self, tmp_path: Path) -> None:
+        folder, outside = tmp_path / "shared", tmp_path / "outside"
+        folder.mkdir()
+        outside.write_text("x")
+        os.setxattr(folder, "security.selinux", OLD.encode() + b"\0")
+        step = step_for(folder, image_context(RED))
+        original = self.relabel.capture(step)
+        self.relabel.apply(step, original)
+        (folder / "a" / "b").mkdir(parents=True)
+        (folder / "a" / "b" / "file").write_text("x")
+        (folder / "a" / "link").symlink_to(outside)
+        made = [folder / "a", folder / "a" / "b", folder / "a" / "b" / "file", folder / "a" / "link"]
+        (folder / "own").write_text("was there before")
+        for path, label in [*((path, image_context(RED)) for path in (*made, outside)), (folder / "own", "a:b:c:s0")]:
+            os.setxattr(path, "security.selinux", label.encode(), follow_symlinks=False)
+        assert self.relabel.undo(step, original) == "restored"
+        assert {label_of(path) for path in (folder, *made)} == {OLD}
+        assert label_of(folder / "own") == "a:b:c:s0"
+        assert label_of(outside) == image_context(RED)
+
+    def test_a_folder_that_is_too_deep_is_a_persons_to_look_at(self, tmp_path: Path) -> None:
+        folder = tmp_path / "shared"
+        folder.joinpath(*["d"] * 300).mkdir(parents=True)
+        step = step_for(folder, image_context(RED))
+        original = self.relabel.capture(step)
+        self.relabel.apply(step, original)
+        with pytest.raises(HostError, match="too deep"):
+            self.relabel.undo(step, original)
+        assert label_of(folder) == image_context(RED)
 
     def test_another_guests_object_is_not_taken(self, labelled: Path) -> None:
         os.setxattr(labelled, "security.selinux", image_context(BLUE).encode() + b"\0")

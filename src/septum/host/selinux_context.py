@@ -1,8 +1,14 @@
-"""The operation ``context``: gives an object a SELinux context, and back the one that it had."""
+"""The operation ``context``: gives an object a SELinux context, and back the one that it had.
+
+A directory hands its type on to what the guest makes in it, and the guest's level comes with that. So undoing a
+directory first takes the guest's label from everything below it, and from the directory itself last: once that one
+has its own label again, nothing below it is left.
+"""
 
 import errno
 import os
-from collections.abc import Collection, Mapping
+import stat
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from septum.errors import Held, HostError
@@ -11,6 +17,7 @@ from septum.host.driver import Outcome, Step
 from septum.host.objects import CONTEXT, Gone, by_fd, open_object, read_xattr
 
 _NO_LEVELS: Final = ("", "s0")
+_DEPTH_MAX: Final = 256  # a guest may build a tree so deep that walking it would need every descriptor there is
 
 
 class Relabel:
@@ -70,6 +77,9 @@ class Relabel:
                 return "untouched"
             if now != step.args["context"]:
                 return "foreign"
+            for inner, path in _below(fd, step.path, 0):
+                if _read(inner, path) == step.args["context"]:
+                    _write(inner, path, original["context"])
             _write(fd, step.path, original["context"])
             return "restored"
         finally:
@@ -85,6 +95,36 @@ def _read(fd: int, path: str) -> str:
         return read_xattr(fd, CONTEXT).rstrip(b"\0").decode("utf-8", "surrogateescape")
     except OSError as error:
         raise kernel.oserror("reading its SELinux context", error.errno or 0, target=path) from error
+
+
+def _below(fd: int, path: str, depth: int) -> Iterator[tuple[int, str]]:
+    """Descriptors of everything below a directory, children before their directory; nothing for what is none.
+
+    Neither symlinks nor other file systems are entered. Each descriptor is closed when the next one is asked for.
+
+    Raises:
+        HostError: it can't be read, or is deeper than any tree that makes sense.
+    """
+    status = os.fstat(fd)
+    if not stat.S_ISDIR(status.st_mode):
+        return
+    if depth > _DEPTH_MAX:
+        raise HostError("a guest's folder is too deep to be walked", target=path, remedy="look at it, and remove it")
+    try:
+        listing = os.open(by_fd(fd), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name in os.listdir(listing):
+                inner = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=listing)
+                try:
+                    if os.fstat(inner).st_dev == status.st_dev:
+                        yield from _below(inner, os.path.join(path, name), depth + 1)
+                        yield inner, os.path.join(path, name)
+                finally:
+                    os.close(inner)
+        finally:
+            os.close(listing)
+    except OSError as error:
+        raise kernel.oserror("walking a guest's folder", error.errno or 0, target=path) from error
 
 
 def _write(fd: int, path: str, context: str) -> None:
