@@ -299,7 +299,7 @@ def test_a_full_disk_loses_nothing(small: Path) -> None:
             number = len(admitted)
             admitted.append(ledger.admit(guest(number, details={"big": "x" * 2000}), claims(guest(number))))
     assert type(refusal.value) is LedgerError
-    assert len(admitted) > 20
+    assert len(admitted) > 5
     assert sorted(ledger.guests(), key=lambda g: g.uid) == admitted
     assert ledger.audit_verify() == 1 + len(admitted)
     ledger.check()

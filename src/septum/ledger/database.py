@@ -214,6 +214,7 @@ class Database:
         folder.lock(self._timeout)
         if folder.found():
             return
+        folder.refuse_remains()
         new = folder.new_file()
         self._connection = self._connect(new, "rw")
         try:

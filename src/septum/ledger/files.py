@@ -59,17 +59,10 @@ class Folder:
 
         Raises:
             LedgerError: it is no plain file of the caller's own, or open to others.
-            LedgerCorrupt: it is missing, and what it left behind says that it was there.
         """
         try:
             facts = os.stat(FILE, dir_fd=self._fd, follow_symlinks=False)
         except FileNotFoundError:
-            if self._has(FILE + "-wal"):
-                raise LedgerCorrupt(
-                    f"{self.file} is gone, and its write-ahead log is still there",
-                    rule="no new ledger is made over the remains of another",
-                    remedy="put the file back from a backup, without the -wal and -shm files; then septum reconcile",
-                ) from None
             return False
         except OSError as error:
             raise _refused("the ledger can't be looked at", self.file, error) from error
@@ -80,6 +73,19 @@ class Folder:
             raise LedgerError(f"{self.file} has {facts.st_nlink} hard links", remedy="remove the other names")
         _check_private(facts, self.file, 0o600)
         return True
+
+    def refuse_remains(self) -> None:
+        """For a ledger that is to be made. Only under `lock`: without it, one might just have been made.
+
+        Raises:
+            LedgerCorrupt: what a ledger left behind says that it was there.
+        """
+        if self._has(FILE + "-wal"):
+            raise LedgerCorrupt(
+                f"{self.file} is gone, and its write-ahead log is still there",
+                rule="no new ledger is made over the remains of another",
+                remedy="put the file back from a backup, without the -wal and -shm files; then septum reconcile",
+            )
 
     def lock(self, seconds: float) -> None:
         """Keeps others from making or upgrading this ledger, until the folder is closed.
