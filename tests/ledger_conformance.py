@@ -317,6 +317,31 @@ class LedgerConformance:
 
     # journal
 
+    def test_an_image_stays_its_realms_when_its_guest_is_gone(self, ledger: Ledger) -> None:
+        """Else a header that names another owner's idle image would get it."""
+        lasting = RW._replace(lasting=True)
+
+        def use(number: int, hold: Hold, realm: str) -> None:
+            one = self.start(ledger, number, hold, realm=realm)
+            ledger.end(one.uuid)
+            for left in ledger.journal(one.uuid):
+                ledger.settle(left.id, "restored")
+            ledger.release(one.uuid)
+
+        use(1, lasting, "acme")
+        use(2, lasting, "acme")
+        for hold in (RW, BASE._replace(key=RW.key, path=RW.path)):
+            stranger = ledger.admit(guest(3, "bolt"), claims(guest(3)))
+            with pytest.raises(Held) as refused:
+                ledger.begin(stranger.uuid, [hold], [])
+            assert refused.value.target == RW.path
+            assert refused.value.holder == "realm acme (last used by g2)"
+            ledger.end(stranger.uuid)
+            ledger.release(stranger.uuid)
+        use(4, RW._replace(adopted=True), "bolt")
+        with pytest.raises(Held, match="belongs to another realm"):
+            use(5, RW, "acme")
+
     def test_the_journal_keeps_order_and_content(self, ledger: Ledger) -> None:
         one = ledger.admit(guest(1), [])
         asked = [entry(one.uuid, "/b"), entry(one.uuid, "/a", op="context", level="s0"), entry(BASE.key, "/base")]

@@ -22,6 +22,9 @@ def add_launch_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--unconfined", action="store_true", help="run even where nothing can enforce")
     parser.add_argument(
+        "--adopt", metavar="PATH", action="append", default=[], help="take over an image that belonged to another realm"
+    )
+    parser.add_argument(
         "--platform",
         metavar="PATH",
         action="append",
@@ -66,6 +69,7 @@ def request_of(options: Namespace, *, probe: bool = True, skip: str = "") -> Req
         allowed=Allowed(
             paths=frozenset(os.path.realpath(path) for path in options.allow_path),
             platform=frozenset(os.path.realpath(path) for path in options.platform),
+            adopted=frozenset(os.path.realpath(path) for path in options.adopt),
             shared=frozenset(os.path.realpath(path) for path in options.share),
             forbidden=(os.path.realpath(state.folder(options.state, os.environ)),),
         ),

@@ -41,12 +41,14 @@ class Allowed(NamedTuple):
         paths: real paths that may be used although a rule forbids them.
         shared: real paths that several guests of one realm may use.
         platform: real paths of content that is nobody's: many realms may read it, and it is left as it is.
+        adopted: real paths of images that belonged to another realm.
         forbidden: folders of septum's own, never given to any guest.
     """
 
     paths: frozenset[str] = frozenset()
     shared: frozenset[str] = frozenset()
     platform: frozenset[str] = frozenset()
+    adopted: frozenset[str] = frozenset()
     forbidden: tuple[str, ...] = ()
 
 

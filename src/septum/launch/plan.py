@@ -4,7 +4,7 @@ Nothing here changes anything; `septum plan` stops after this, `septum run` goes
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from septum.errors import ArgvError, Denied, SeptumError
@@ -184,8 +184,14 @@ _MKFILE_DEFAULTS: Final[Mapping[str, Any]] = {
 }
 
 
-def holds_of(items: Iterable[Item], steps: Iterable[Step]) -> tuple[Hold, ...]:
-    """The claims on objects: one for each item that is the guest's or the realm's, one for each shared step."""
+def holds_of(items: Iterable[Item], steps: Iterable[Step], adopted: Container[str] = ()) -> tuple[Hold, ...]:
+    """The claims on objects: one for each item that is the guest's or the realm's, one for each shared step.
+
+    Args:
+        items: of the guest.
+        steps: what will be done for it.
+        adopted: real paths of images that may come over from another realm.
+    """
     holds: dict[str, Hold] = {}
     for item in items:
         resource = item.resource
@@ -202,7 +208,9 @@ def holds_of(items: Iterable[Item], steps: Iterable[Step]) -> tuple[Hold, ...]:
             continue
         if resource.kind == "peer-socket":
             continue
-        holds[key] = Hold(key, path, resource.sharing == "exclusive", resource.access)
+        # Only a file handle names an object for good; an inode or device number is soon another object's.
+        lasting = key.startswith("h:") and resource.kind in ("image", "backing") and resource.access == "rw"
+        holds[key] = Hold(key, path, resource.sharing == "exclusive", resource.access, lasting, path in adopted)
     for step in steps:
         if step.scope and step.scope not in holds:
             holds[step.scope] = Hold(step.scope, step.path, False, "ro")

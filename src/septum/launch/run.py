@@ -9,7 +9,7 @@ tests can end the process at each of them.
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from septum.errors import Held, SeptumError
@@ -81,7 +81,7 @@ def run(
         guest = identity.admit(ledger, subject, uuid, realm, chosen, foreign, own_uid=own_uid)
         checkpoint("admitted")
         confinement = plan.confine(subject, identity.identity(guest, realm))
-        steps = _apply(ledger, guest, confinement, chosen, operations, checkpoint)
+        steps = _apply(ledger, guest, confinement, chosen, operations, request.allowed.adopted, checkpoint)
         actions = sorted((e for driver in chosen for e in driver.entries(confinement)), key=lambda entry: entry.phase)
         ledger.run(guest.uuid, os.getpid(), guest.started, _details(guest, confinement, steps, subject))
         checkpoint("running")
@@ -106,11 +106,12 @@ def _apply(
     confinement: Confinement,
     drivers: Sequence[Driver],
     operations: Mapping[str, Operation],
+    adopted: Container[str],
     checkpoint: Checkpoint,
 ) -> tuple[Step, ...]:
     """Claims the objects, writes the journal, makes the changes; returns them."""
     steps = plan.steps_of(drivers, confinement)
-    holds = plan.holds_of(confinement.items, steps)
+    holds = plan.holds_of(confinement.items, steps, adopted)
     deadline = time.monotonic() + _PATIENCE
     while True:
         entries = [_entry(guest, step, operations[step.op].capture(step)) for step in steps]

@@ -34,6 +34,13 @@ def take(database: Database, guest: Guest, hold: Hold) -> None:
         rules.check_hold(hold, guest.realm, holder)
     elif database.row("SELECT 1 FROM journal WHERE owner = ? AND shared = 1", hold.key):
         raise rules.refuse_restoring(hold)
+    belongs = database.row("SELECT realm, guest FROM belongings WHERE key = ?", hold.key)
+    if belongs is not None:
+        rules.check_belonging(hold, guest.realm, *belongs)
+    if hold.lasting or (belongs is not None and belongs[0] != guest.realm):
+        database.run(
+            "INSERT OR REPLACE INTO belongings VALUES (?, ?, ?, ?)", hold.key, guest.realm, guest.name, hold.path
+        )
     database.run(
         "INSERT INTO holds VALUES (?, ?, ?, ?, ?)", hold.key, guest.uuid, hold.path, int(hold.exclusive), hold.access
     )

@@ -78,8 +78,10 @@ class Ledger(Protocol):
         step (op, key, path, args) is in force on the object, its entry is left out, as the original is known. Two
         holds of one object count as one, the stronger. Returns the entries that were written, with ids.
 
+        An object that a guest held as `lasting` belongs to that guest's realm afterwards.
+
         Raises:
-            Held: `target` is the path, `holder` the guest; also while the object is being restored, with
+            Held: `target` is the path, `holder` the guest, or the realm that the object belongs to; also while the object is being restored, with
                 ``septum: being restored`` as the holder.
         """
 

@@ -72,12 +72,16 @@ class Hold(NamedTuple):
         path: for people.
         exclusive: nobody else may hold it; shared holders must be of one realm.
         access: `ro` or `rw`.
+        lasting: from now on the object belongs to the guest's realm, also when the guest is gone.
+        adopted: a person says that it may come over from another realm.
     """
 
     key: str
     path: str
     exclusive: bool
     access: str
+    lasting: bool = False
+    adopted: bool = False
 
 
 class Entry(NamedTuple):

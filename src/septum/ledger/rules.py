@@ -11,6 +11,7 @@ __all__ = [
     "QUARANTINED",
     "RESTORING",
     "Holder",
+    "check_belonging",
     "check_entries",
     "check_hold",
     "check_realm_name",
@@ -83,7 +84,14 @@ def merge_holds(holds: Iterable[Hold]) -> list[Hold]:
         other = merged.get(hold.key)
         if other is not None:
             access = "rw" if "rw" in (hold.access, other.access) else "ro"
-            hold = Hold(hold.key, other.path, hold.exclusive or other.exclusive, access)
+            hold = Hold(
+                hold.key,
+                other.path,
+                hold.exclusive or other.exclusive,
+                access,
+                hold.lasting or other.lasting,
+                hold.adopted or other.adopted,
+            )
         merged[hold.key] = hold
     return list(merged.values())
 
@@ -108,6 +116,29 @@ def check_hold(hold: Hold, realm: str, other: Holder) -> None:
         holder=other.name,
         rule=rule,
         remedy="septum reconcile" if gone else "stop that guest first, or give this one an object of its own",
+    )
+
+
+def check_belonging(hold: Hold, realm: str, owner: str, last: str) -> None:
+    """Whether a guest of `realm` may hold an object that belongs to `owner`.
+
+    Without this rule an emulator that was taken over could write another owner's image into its own image's header as
+    a backing file, and get it at its next start, when nobody holds it.
+
+    Args:
+        last: name of the guest that used it last.
+
+    Raises:
+        Held: names realm and guest.
+    """
+    if owner == realm or hold.adopted:
+        return
+    raise Held(
+        f"{hold.path} belongs to another realm",
+        target=hold.path,
+        holder=f"realm {owner} (last used by {last})",
+        rule="an image belongs to the realm whose guest wrote it last",
+        remedy=f"if its owner has given it away: --adopt {hold.path}",
     )
 
 

@@ -60,6 +60,10 @@ _FIRST = (
         PRIMARY KEY (key, guest)) WITHOUT ROWID""",
     "CREATE INDEX holds_guest ON holds (guest)",
     "CREATE UNIQUE INDEX holds_exclusive ON holds (key) WHERE exclusive = 1",
+    # Outlives the guest: whose an image is.
+    """CREATE TABLE belongings (
+        key TEXT PRIMARY KEY, realm TEXT NOT NULL REFERENCES realms (name), guest TEXT NOT NULL,
+        path TEXT NOT NULL) WITHOUT ROWID""",
     # AUTOINCREMENT: an id that was given once names that entry for ever, so closing it late can't hit another.
     """CREATE TABLE journal (
         id INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT NOT NULL, shared INTEGER NOT NULL CHECK (shared IN (0, 1)),
