@@ -246,6 +246,11 @@ def test_an_unknown_section_is_reported_if_it_may_name_something() -> None:
         ("-blockdev raw,node-name=r,read-only=on,file.driver=file,file.filename=/x", "ro"),
         ("-blockdev raw,node-name=r,read-only=on,file.driver=file,file.filename=/x,file.read-only=off", "rw"),
         ("-blockdev file,node-name=f,filename=/x,read-only=off -blockdev raw,node-name=r,file=f,read-only=on", "rw"),
+        (
+            "-blockdev file,node-name=f,filename=/x,read-only=off,auto-read-only=on "
+            "-blockdev raw,node-name=r,file=f,read-only=on",
+            "ro",
+        ),
         # One reader and one writer above it: the writer decides.
         (
             "-blockdev file,node-name=f,filename=/x -blockdev raw,node-name=r,file=f,read-only=on "
@@ -281,6 +286,11 @@ def test_a_path_that_is_named_twice_has_the_stronger_access_once() -> None:
     found = line("qemu -nodefaults -cdrom /x -hda /x -chardev null,id=c,logfile=/l -D /l")
     assert paths(found) == {"/x": "image rw exclusive", "/l": "log rw exclusive"}
     assert [resource.creates for resource in found.resources if resource.path == "/l"] == [True]
+
+
+def test_what_one_option_shares_and_another_does_not_is_exclusive() -> None:
+    assert paths(line("qemu -cdrom /x -drive file=/x,readonly=on")) == {"/x": "image ro exclusive"}
+    assert paths(line("qemu -drive file=/x,readonly=on -cdrom /x")) == {"/x": "image ro exclusive"}
 
 
 @pytest.mark.parametrize(
