@@ -12,7 +12,7 @@ from pathlib import Path
 from lab import agent, cache, debian, guest, initramfs
 
 _HERE = Path(__file__).parent
-CIL = _HERE / "cil"
+CIL = (_HERE.parent / "policy" / "host", _HERE / "cil")  # what septum ships, and what only tests need
 _FILES = _HERE / "files"
 
 PACKAGES = (
@@ -49,7 +49,7 @@ def image() -> Path:
     """A folder with ``disk`` (raw), ``vmlinuz``, ``initrd`` and ``policy`` (the machine's compiled policy)."""
     key = cache.recipe(
         root().name,
-        CIL,
+        *CIL,
         _FILES,
         Path(agent.__file__),
         Path(initramfs.__file__),
@@ -65,7 +65,7 @@ def policy(*modules: Path) -> Path:
     Args:
         modules: CIL files; each is a module of the file's name.
     """
-    key = cache.recipe(root().name, CIL, *modules)
+    key = cache.recipe(root().name, *CIL, *modules)
     return cache.artifact("selinux-policy", key, lambda target: _build_policy(target, modules)) / "policy"
 
 
@@ -79,7 +79,8 @@ def _build_policy(target: Path, modules: Sequence[Path]) -> None:
 
 def _compile(work: Path, target: Path, modules: Sequence[Path] = ()) -> None:
     """Adds our modules and `modules` to the policy store below `work`, and copies the outcome."""
-    installed = [word for path in (*sorted(CIL.glob("*.cil")), *modules) for word in ("-i", path)]
+    ours = [path for folder in CIL for path in sorted(folder.glob("*.cil"))]
+    installed = [word for path in (*ours, *modules) for word in ("-i", path)]
     cache.run(["semodule", "-p", work, "-s", "default", "-n", *installed])
     (compiled,) = (work / "etc/selinux/default/policy").iterdir()
     shutil.copy(compiled, target)

@@ -143,10 +143,14 @@ def test_an_image_has_one_guest_and_the_refusal_names_it(machine: Machine) -> No
     assert label_in(machine, red.disk) == label
 
 
-def test_a_guest_boots_confined_and_its_console_reaches_the_callers_pipe(machine: Machine) -> None:
+@pytest.mark.parametrize("stream", ["pipe", "terminal"])
+def test_a_guest_boots_confined_and_its_console_reaches_the_caller(machine: Machine, stream: str) -> None:
     qemu = "qemu-system-x86_64 -nodefaults -machine q35 -accel kvm -m 128 -display none -no-reboot -serial stdio"
     machine.run(["cp", GUEST_KERNEL, GUEST_INITRD, "/srv/vms"], check=True)
     guest = "-kernel /srv/vms/vmlinuz -initrd /srv/vms/initrd -append 'console=ttyS0 quiet marker=confined then=reboot'"
-    command = f"python3 -m septum run --driver selinux -- {qemu} {guest} </dev/null | cat; exit ${{PIPESTATUS[0]}}"
-    done = machine.run(command, environment=PYTHON)
+    command = f"python3 -m septum run --driver selinux -- {qemu} {guest} </dev/null"
+    if stream == "pipe":
+        done = machine.run(f"{command} | cat; exit ${{PIPESTATUS[0]}}", environment=PYTHON)
+    else:
+        done = machine.run(["script", "-qec", command, "/dev/null"], environment=PYTHON)
     assert (done.status, "confined" in done.output) == (0, True), done
