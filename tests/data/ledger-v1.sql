@@ -6,18 +6,21 @@ BEGIN TRANSACTION;
 CREATE TABLE audit (
         seq INTEGER PRIMARY KEY, time REAL NOT NULL, event TEXT NOT NULL, fields TEXT NOT NULL,
         previous TEXT NOT NULL, digest TEXT NOT NULL);
-INSERT INTO "audit" VALUES(1,1.79546609875623559959e+09,'realm.add','{"code":"c3","gid":70003,"realm":"acme"}','0000000000000000000000000000000000000000000000000000000000000000','2ea6ba6a43bc5f529133f11c98fc9fdd66370d11fbef5d343f2cc25c3fe6950a');
-INSERT INTO "audit" VALUES(2,1.79546609875684189802e+09,'realm.add','{"code":"c4","gid":70004,"realm":"bolt"}','2ea6ba6a43bc5f529133f11c98fc9fdd66370d11fbef5d343f2cc25c3fe6950a','c744b588db5c055f28fe0b6011a5a843f8f26378dcd6978b256c0f9f99e79723');
-INSERT INTO "audit" VALUES(3,1.79546609875739121434e+09,'guest.admit','{"claims":[["uuid","00000000-0000-4000-8000-000000000001"],["name","acme/g1"],["code","c3,c300,c302"],["uid","200001"]],"incarnation":1,"level":"s0:c3,c300,c302","name":"g1","realm":"acme","uuid":"00000000-0000-4000-8000-000000000001"}','c744b588db5c055f28fe0b6011a5a843f8f26378dcd6978b256c0f9f99e79723','bc61ea25f43ceb136c341ed69299951bba3b360fa16dc20c4ba8b6dbae9e98ae');
-INSERT INTO "audit" VALUES(4,1.79546609875794053079e+09,'guest.begin','{"incarnation":1,"level":"s0:c3,c300,c302","name":"g1","objects":[["/vm/a.img","rw","exclusive"],["/vm/base.img","ro","shared"]],"realm":"acme","uuid":"00000000-0000-4000-8000-000000000001"}','bc61ea25f43ceb136c341ed69299951bba3b360fa16dc20c4ba8b6dbae9e98ae','973f984d9274a1216e3bf02210f1d853b992b8dbf68d31101bd15d93073287d8');
-INSERT INTO "audit" VALUES(5,1.79546609875832319258e+09,'guest.run','{"incarnation":1,"level":"s0:c3,c300,c302","name":"g1","pid":4711,"realm":"acme","started":12345,"uuid":"00000000-0000-4000-8000-000000000001"}','973f984d9274a1216e3bf02210f1d853b992b8dbf68d31101bd15d93073287d8','9f605882d510ea99abf7cae85080b14f157045f19551c4e08143d5fe7ccea116');
-INSERT INTO "audit" VALUES(6,1.79546609875868535036e+09,'guest.admit','{"claims":[["uuid","00000000-0000-4000-8000-000000000002"],["name","bolt/g2"],["code","c3,c300,c303"],["uid","200002"]],"incarnation":1,"level":"s0:c3,c300,c303","name":"g2","realm":"bolt","uuid":"00000000-0000-4000-8000-000000000002"}','9f605882d510ea99abf7cae85080b14f157045f19551c4e08143d5fe7ccea116','ac09d324cc2c662087685892652341dd166103e5aba832cf907df8bb0e1cd535');
-INSERT INTO "audit" VALUES(7,1.79546609875906157489e+09,'guest.begin','{"incarnation":1,"level":"s0:c3,c300,c303","name":"g2","objects":[["/vm/b.img","rw","exclusive"]],"realm":"bolt","uuid":"00000000-0000-4000-8000-000000000002"}','ac09d324cc2c662087685892652341dd166103e5aba832cf907df8bb0e1cd535','a99523b772cf0edf2d230b326c8925cd441df9f7fc501544b633408ce180f2fe');
-INSERT INTO "audit" VALUES(8,1.79546609875943422324e+09,'guest.end','{"before":"starting","incarnation":1,"level":"s0:c3,c300,c303","name":"g2","realm":"bolt","state":"ending","uuid":"00000000-0000-4000-8000-000000000002"}','a99523b772cf0edf2d230b326c8925cd441df9f7fc501544b633408ce180f2fe','3789ce2c68203ba619984b504a22db1610ba8535235ca83b9499bd19a7fcdc3e');
-INSERT INTO "audit" VALUES(9,1.79546609875978183741e+09,'object.foreign','{"entry":3,"op":"own","owner":"00000000-0000-4000-8000-000000000002","path":"/vm/b.img"}','3789ce2c68203ba619984b504a22db1610ba8535235ca83b9499bd19a7fcdc3e','8d6267a8858736dff2665767f1a25cb1b973cfbe69ea1f3e38c6ae9e921be642');
+INSERT INTO "audit" VALUES(1,1.79546710247184514996e+09,'realm.add','{"code":"c3","gid":70003,"realm":"acme"}','0000000000000000000000000000000000000000000000000000000000000000','3c5dbf578ef1c5baf426e0761ed920917ac32f975fed45bf47a50a7f0540c434');
+INSERT INTO "audit" VALUES(2,1.79546710247920918461e+09,'realm.add','{"code":"c4","gid":70004,"realm":"bolt"}','3c5dbf578ef1c5baf426e0761ed920917ac32f975fed45bf47a50a7f0540c434','c82968fcf05a84c142769076b4762bfdb909a12f915934791aa0bd7c745433b6');
+INSERT INTO "audit" VALUES(3,1.79546710248338198655e+09,'guest.admit','{"claims":[["uuid","00000000-0000-4000-8000-000000000001"],["name","acme/g1"],["code","c3,c300,c302"],["uid","200001"]],"incarnation":1,"level":"s0:c3,c300,c302","name":"g1","realm":"acme","uuid":"00000000-0000-4000-8000-000000000001"}','c82968fcf05a84c142769076b4762bfdb909a12f915934791aa0bd7c745433b6','667260e2ade6f792ea625925468386de75bfda6219a87d83ac66767ae0c14936');
+INSERT INTO "audit" VALUES(4,1.79546710248381209372e+09,'guest.begin','{"incarnation":1,"level":"s0:c3,c300,c302","name":"g1","objects":[["/vm/a.img","rw","exclusive"],["/vm/base.img","ro","shared"]],"realm":"acme","uuid":"00000000-0000-4000-8000-000000000001"}','667260e2ade6f792ea625925468386de75bfda6219a87d83ac66767ae0c14936','023b147808e0528649d85f0f318c55ae9410365eec9e1914ad3eb177ce4a5c87');
+INSERT INTO "audit" VALUES(5,1.79546710248709511762e+09,'guest.run','{"incarnation":1,"level":"s0:c3,c300,c302","name":"g1","pid":4711,"realm":"acme","started":12345,"uuid":"00000000-0000-4000-8000-000000000001"}','023b147808e0528649d85f0f318c55ae9410365eec9e1914ad3eb177ce4a5c87','d3efd3d5e291816b6b99a7e289f506d7d8b81210fd5b3b2ac4340ba62a8ecd3c');
+INSERT INTO "audit" VALUES(6,1.79546710248731565475e+09,'guest.admit','{"claims":[["uuid","00000000-0000-4000-8000-000000000002"],["name","bolt/g2"],["code","c3,c300,c303"],["uid","200002"]],"incarnation":1,"level":"s0:c3,c300,c303","name":"g2","realm":"bolt","uuid":"00000000-0000-4000-8000-000000000002"}','d3efd3d5e291816b6b99a7e289f506d7d8b81210fd5b3b2ac4340ba62a8ecd3c','b54b6a6974b9b07903a738afc0261d844d1de6b9621db8c16775c2dba9f79b55');
+INSERT INTO "audit" VALUES(7,1.7954671024875378609e+09,'guest.begin','{"incarnation":1,"level":"s0:c3,c300,c303","name":"g2","objects":[["/vm/b.img","rw","exclusive"]],"realm":"bolt","uuid":"00000000-0000-4000-8000-000000000002"}','b54b6a6974b9b07903a738afc0261d844d1de6b9621db8c16775c2dba9f79b55','ce9a1df68c00d951cfe5ce4495036a34af8aa4654a4ccb74e6455b127e62e6b1');
+INSERT INTO "audit" VALUES(8,1.79546710249103736879e+09,'guest.end','{"before":"starting","incarnation":1,"level":"s0:c3,c300,c303","name":"g2","realm":"bolt","state":"ending","uuid":"00000000-0000-4000-8000-000000000002"}','ce9a1df68c00d951cfe5ce4495036a34af8aa4654a4ccb74e6455b127e62e6b1','c178f43696c05408cdb4a7eeca4fb5c7b41ad3b489d84e805349945fdae573f0');
+INSERT INTO "audit" VALUES(9,1.79546710249166345594e+09,'object.foreign','{"entry":3,"op":"own","owner":"00000000-0000-4000-8000-000000000002","path":"/vm/b.img"}','c178f43696c05408cdb4a7eeca4fb5c7b41ad3b489d84e805349945fdae573f0','52776f6ce7711f4ed3ac23c388f671149332a6fa1b70d3df356f468a2006518d');
 CREATE TABLE audit_head (
         one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL, digest TEXT NOT NULL);
-INSERT INTO "audit_head" VALUES(1,9,'8d6267a8858736dff2665767f1a25cb1b973cfbe69ea1f3e38c6ae9e921be642');
+INSERT INTO "audit_head" VALUES(1,9,'52776f6ce7711f4ed3ac23c388f671149332a6fa1b70d3df356f468a2006518d');
+CREATE TABLE belongings (
+        key TEXT PRIMARY KEY, realm TEXT NOT NULL REFERENCES realms (name), guest TEXT NOT NULL,
+        path TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE claims (
         kind TEXT NOT NULL, key TEXT NOT NULL,
         guest TEXT REFERENCES guests (uuid), realm TEXT REFERENCES realms (name),
@@ -67,7 +70,7 @@ INSERT INTO "journal" VALUES(2,'f:2',1,'own','key of /vm/base.img','/vm/base.img
 INSERT INTO "journal" VALUES(3,'00000000-0000-4000-8000-000000000002',0,'own','key of /vm/b.img','/vm/b.img','{"uid":5}','{"acl":"","uid":0}','foreign');
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 INSERT INTO "meta" VALUES('identity','9c0f8c5f6ad7b5f4fe6cb8bd0a5e4a11');
-INSERT INTO "meta" VALUES('secret','1aafa6e92a8ba10fc96e545913e379045cbdcb111f3eb0b278c481baccc2e4e9');
+INSERT INTO "meta" VALUES('secret','1783d07402fece7435b148cf124a8047ba3dcdf77cc3d75fd69e2d5af1a2f98d');
 CREATE TABLE realms (
         name TEXT PRIMARY KEY, categories TEXT NOT NULL, gid INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO "realms" VALUES('acme','[3]',70003);

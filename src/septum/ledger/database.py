@@ -1,8 +1,11 @@
 """One SQLite file as a ledger uses it: opened with care, changed in immediate transactions, every failure named.
 
-Durability: write-ahead log with ``synchronous=FULL``, so each commit is synced before it returns. Double claims: a
-change begins with BEGIN IMMEDIATE, so there is one writer at a time among all processes, and what it reads is what it
-changes; the unique keys of `schema` hold even if that is wrong.
+Durability: write-ahead log with ``synchronous=FULL``, so a commit is synced before it returns, except where a change
+says that it may wait for the next one that is (`Database.change`). The log is one sequence and a sync covers all of it,
+whichever process wrote it, so no later change outlives an earlier one.
+
+Double claims: a change begins with BEGIN IMMEDIATE, so there is one writer at a time among all processes, and what it
+reads is what it changes; the unique keys of `schema` hold even if that is wrong.
 
 `_sqlite3` is the C module below `sqlite3`; the package on top costs another 2 ms of import for date adapters.
 """

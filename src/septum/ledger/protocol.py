@@ -81,8 +81,8 @@ class Ledger(Protocol):
         An object that a guest held as `lasting` belongs to that guest's realm afterwards.
 
         Raises:
-            Held: `target` is the path, `holder` the guest, or the realm that the object belongs to; also while the object is being restored, with
-                ``septum: being restored`` as the holder.
+            Held: `target` is the path, `holder` the guest, or the realm that the object belongs to; also while the
+                object is being restored, with ``septum: being restored`` as the holder.
         """
 
     def run(self, uuid: str, pid: int, started: int, details: Mapping[str, Any]) -> None:

@@ -37,7 +37,7 @@ class SqliteLedger:
         LedgerError, LedgerCorrupt, LedgerTooNew: see `septum.ledger.database.Database`.
 
     An object belongs to the thread and the process that made it. A process that becomes another program need not close
-    it: each change is on disk when its call returns.
+    it: no change waits for that.
     """
 
     def __init__(self, directory: str, *, create: bool = True, read_only: bool = False, timeout: float = 10.0) -> None:
