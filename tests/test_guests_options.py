@@ -141,7 +141,7 @@ CASES: dict[str, dict[str, str]] = {
     "-accel kvm,device=/dev/kvm1": {"/dev/kvm1": SHARED},
     "-enable-kvm": {"/dev/kvm": SHARED},
     "-option-rom /r,bootindex=1": {"/r": FIRMWARE},
-    "-L /firmware": {"/firmware": FIRMWARE},
+    "-L /firmware": {"/firmware": "directory ro shared"},
     "-boot order=c,splash=/s.bmp": {"/s.bmp": FIRMWARE},
     "-fw_cfg name=opt/a/b,file=/f -fw_cfg opt/c/d,string=/no/path": {"/f": BLOB},
     "-acpitable sig=SLIC,file=/a:/b": {"/a": BLOB, "/b": BLOB},
@@ -191,7 +191,7 @@ CASES: dict[str, dict[str, str]] = {
     "-netdev stream,id=n,addr.type=unix,addr.path=/p": {"/p": PEER},
     "-netdev stream,id=n,server=on,addr.type=unix,addr.path=/p": {"/p": BOUND},
     "-netdev dgram,id=n,local.type=unix,local.path=/l,remote.type=unix,remote.path=/r": {"/l": BOUND, "/r": PEER},
-    "-netdev vde,id=n,sock=/v": {"/v": PEER},
+    "-netdev vde,id=n,sock=/v": {"/v": "directory rw exclusive"},
     """-netdev '{"type":"passt","id":"n","path":"/usr/bin/passt"}'""": {"/usr/bin/passt": HELPER},
     # Objects
     "-object rng-random,id=r": {"/dev/urandom": SHARED},

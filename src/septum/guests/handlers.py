@@ -5,7 +5,7 @@ from collections.abc import Callable
 from septum.errors import ArgvError
 from septum.guests import boot, chardevs, devices, displays, network, objects, others
 from septum.guests.block import BlockGraph
-from septum.guests.found import FIRMWARE, LOG, TREE, Found, looks_like_path
+from septum.guests.found import LOG, TREE, Found, looks_like_path
 from septum.guests.options import DEVICE_STRINGS, DRIVE_SHORTCUTS, PATHS, PLAIN, QUERIES
 from septum.guests.passthrough import legacy_pci
 from septum.guests.syntax import Pairs, opts, read
@@ -121,7 +121,7 @@ def _library(reader: Reader, text: str, option: str) -> None:
     if text in ("help", "?"):
         reader.found.query = True
     else:
-        reader.found.add(text, FIRMWARE, option)
+        reader.found.add(text, TREE, option, sharing="shared")
 
 
 def _mem_path(reader: Reader, text: str, option: str) -> None:

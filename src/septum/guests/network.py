@@ -10,7 +10,7 @@ __all__ = ["NETDEV_PATHS", "NETDEV_PLAIN", "netdev"]
 # Options with a path, for each backend (QEMU's qapi/net.json).
 NETDEV_PATHS: dict[str, dict[str, Spec]] = {
     "user": {"tftp": TREE, "smb": Spec("directory", "rw")},
-    "vde": {"sock": PEER_SOCKET},
+    "vde": {"sock": Spec("directory", "rw")},  # where the switch has its sockets
     "vhost-vdpa": {"vhostdev": DEVICE},
     "netmap": {"devname": DEVICE},
     "dump": {"file": LOG},
