@@ -352,8 +352,23 @@ def test_a_question_makes_no_guest(given: str) -> None:
     assert line(f"qemu {given}").query
 
 
-def test_a_guest_may_be_called_help() -> None:
-    assert not line("qemu -name help -nodefaults").query
+@pytest.mark.parametrize(
+    "given",
+    [
+        "-name help",
+        "-device e1000,romfile=/x,,?,,y",
+        "-device e1000,romfile=help",
+        "-drive file=/x,help",
+        "-hda help",
+        '-device \'{"driver":"e1000","romfile":"/x,help,y"}\'',
+    ],
+)
+def test_what_only_looks_like_a_question_is_a_guest(given: str) -> None:
+    assert not line(f"qemu -nodefaults {given}").query
+
+
+def test_a_question_hides_nothing() -> None:
+    assert "/x" in paths(line("qemu -device e1000,help,romfile=/x -version"))
 
 
 @pytest.mark.parametrize("given", ["-overcommit mem-lock=on", "-realtime mlock=on", "-device vfio-pci,host=01:00.0"])

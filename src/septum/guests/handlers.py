@@ -59,9 +59,7 @@ def read_option(
     if by_pairs := _BY_PAIRS.get(name):
         implied, group, handler = by_pairs
         if pairs is None:
-            if name in _CAN_HELP and _asks_for_help(text):
-                found.query = True
-                return
+            found.query = found.query or _asks_for_help(name, text)
             pairs = read(text, implied, where=option) if name in _CAN_BE_JSON else opts(text, implied, where=option)
         if amended and (whose := (group, dict(pairs).get("id", ""))) in amended:
             pairs = [*pairs, *amended[whose]]
@@ -75,18 +73,25 @@ def read_option(
         reader.blocks.drive([*shortcut, ("file", text)], option, snapshot="snapshot" in reader.present)
     elif name in DEVICE_STRINGS:
         chardevs.device_string(found, text, option)
-    elif name in QUERIES or (name in _CAN_HELP and text in ("help", "?")):
+    elif name in QUERIES or _asks_for_help(name, text):
         found.query = True
 
 
-def _asks_for_help(text: str) -> bool:
-    return ("help" in text or "?" in text) and any(part in ("help", "?") for part in text.split(","))
+def _asks_for_help(name: str, text: str) -> bool:
+    """Does QEMU print something and exit? Must not err: a launcher confines nothing for a mere question."""
+    if text in ("help", "?"):
+        return name in _CAN_HELP
+    if name not in _CAN_HELP_ON_ONE or text.startswith("{") or ("help" not in text and "?" not in text):
+        return False
+    # Whole elements only, as has_help_option of QEMU's util/qemu-option.c has it: ",,?,," is a part of a value.
+    return any(element in ("help", "?") for element in text.replace(",,", "\0").split(","))
 
 
 _CAN_HELP = frozenset(
-    """machine cpu accel device object netdev nic chardev audiodev audio drive blockdev display vga soundhw watchdog d
-    trace k L tpmdev clock""".split()
+    """machine cpu accel device object netdev nic chardev audiodev audio display vga soundhw watchdog d trace k L
+    tpmdev clock""".split()
 )
+_CAN_HELP_ON_ONE = frozenset("device object machine chardev".split())
 
 _CAN_BE_JSON = frozenset("blockdev object device netdev chardev display audiodev machine".split())
 
