@@ -94,6 +94,15 @@ def decide(
     return mode & want == want, f"others {letters(mode)}"
 
 
+def base(mode: int) -> Acl:
+    """The three entries that permission bits alone amount to."""
+    return (
+        AclEntry(_USER_OBJ, _NO_ID, (mode >> 6) & 7),
+        AclEntry(_GROUP_OBJ, _NO_ID, (mode >> 3) & 7),
+        AclEntry(_OTHER, _NO_ID, mode & 7),
+    )
+
+
 def entry(acl: Acl, tag: str, qualifier: int) -> int | None:
     """The permission bits of a named entry, or None."""
     return next((e.perms for e in acl if e.tag == _TAGS[tag] and e.id == qualifier), None)
@@ -109,13 +118,7 @@ def grant(acl: Acl, mode: int, tag: str, qualifier: int, perms: int) -> Acl:
         HostError: the mask that is there withholds what is asked.
     """
     if not acl:
-        group = (mode >> 3) & 7
-        acl = (
-            AclEntry(_USER_OBJ, _NO_ID, (mode >> 6) & 7),
-            AclEntry(_GROUP_OBJ, _NO_ID, group),
-            AclEntry(_MASK, _NO_ID, group | perms),
-            AclEntry(_OTHER, _NO_ID, mode & 7),
-        )
+        acl = (*base(mode), AclEntry(_MASK, _NO_ID, (mode >> 3) & 7 | perms))
     kept = tuple(e for e in acl if not (e.tag == _TAGS[tag] and e.id == qualifier))
     mask = next((e.perms for e in kept if e.tag == _MASK), None)
     if mask is None:
@@ -128,19 +131,27 @@ def grant(acl: Acl, mode: int, tag: str, qualifier: int, perms: int) -> Acl:
     return (*kept, AclEntry(_TAGS[tag], qualifier, perms))
 
 
-def revoke(acl: Acl, tag: str, qualifier: int) -> Acl:
-    """Without that named entry; () once nothing but the permission bits' own meaning is left."""
+def spare(acl: Acl) -> int:
+    """The bits of the mask that no entry makes use of; 0 without a mask."""
+    return next((entry.perms for entry in acl if entry.tag == _MASK), 0) & ~_needed(acl)
+
+
+def revoke(acl: Acl, tag: str, qualifier: int, spared: int = 0) -> Acl:
+    """Without that named entry; () once nothing but the permission bits' own meaning is left.
+
+    Args:
+        acl: from which it is taken.
+        tag, qualifier: of the entry.
+        spared: what `spare` said before the entry came.
+    """
     kept = tuple(e for e in acl if not (e.tag == _TAGS[tag] and e.id == qualifier))
     mask = next((e.perms for e in kept if e.tag == _MASK), None)
     if mask is None or not _masks_nothing(kept, mask):
         return kept
     if not any(e.tag in (_USER, _GROUP) for e in kept):
         return ()
-    need = 0
-    for e in kept:
-        if e.tag in (_USER, _GROUP, _GROUP_OBJ):
-            need |= e.perms
-    return (*(e for e in kept if e.tag != _MASK), AclEntry(_MASK, _NO_ID, need))
+    mask = _needed(kept) | spare(acl) | spared
+    return (*(e for e in kept if e.tag != _MASK), AclEntry(_MASK, _NO_ID, mask))
 
 
 def plain_mode(acl: Acl, mode: int) -> int:
@@ -149,6 +160,14 @@ def plain_mode(acl: Acl, mode: int) -> int:
     return (mode & ~0o070) | group << 3
 
 
+def _needed(acl: Acl) -> int:
+    need = 0
+    for governed in acl:
+        if governed.tag in (_USER, _GROUP, _GROUP_OBJ):
+            need |= governed.perms
+    return need
+
+
 def _masks_nothing(acl: Acl, mask: int) -> bool:
     """The mask takes no right from any entry that it governs, so that moving it changes nobody's rights."""
-    return all(e.perms & ~mask == 0 for e in acl if e.tag in (_USER, _GROUP, _GROUP_OBJ))
+    return _needed(acl) & ~mask == 0

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from typing import Final, NamedTuple
 
 from septum.errors import Denied, HostError
@@ -17,6 +18,7 @@ from septum.host.driver import Facts
 
 CONTEXT: Final = "security.selinux"
 _LINKS_MAX: Final = 40  # the kernel's MAXSYMLINKS
+_PATIENCE: Final = 2.0  # seconds to wait for a lock that one of septum's processes holds for moments
 _VOLATILE: Final = "~"
 # TMPFS_MAGIC (devtmpfs too), RAMFS_MAGIC, HUGETLBFS_MAGIC, SYSFS_MAGIC, PROC_SUPER_MAGIC, CGROUP2_SUPER_MAGIC
 # of include/uapi/linux/magic.h
@@ -99,7 +101,8 @@ def recover(path: str, key: str) -> int:
     """
     try:
         return open_object(path, key)
-    except Gone:
+    except (Gone, Denied):
+        # Also where somebody put a symlink of his own on the way: he must not keep the object from being put back.
         if not key.startswith(("h:", "i:")):
             raise
     nearest = path
@@ -108,7 +111,7 @@ def recover(path: str, key: str) -> int:
         try:
             anchor = open_object(nearest, "")
             break
-        except Gone:
+        except (Gone, Denied):
             continue
     try:
         name, _, system = key.partition("@")
@@ -127,11 +130,16 @@ def _by_handle(anchor: int, name: str, path: str) -> int:
     gone = Gone("it does not exist any more", target=path)
     if not name.startswith("h:") or os.geteuid() != 0:
         raise gone
-    mount = os.open(by_fd(anchor), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        mount = os.open(by_fd(anchor), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise refused("it can't be looked for", path, error) from error
     try:
         fd = kernel.open_by_handle(mount, bytes.fromhex(name[2:]), os.O_PATH)
     except HostError as error:
-        raise gone from error
+        if error.errno == errno.ESTALE:
+            raise gone from error
+        raise
     finally:
         os.close(mount)
     if os.fstat(fd).st_nlink == 0:
@@ -347,15 +355,38 @@ class _Walk:
         return os.readlink("", dir_fd=fd)
 
 
-def lock(fd: int) -> int:
-    """An exclusive lock on a file or directory, held until the returned descriptor is closed.
+def lock(fd: int, path: str) -> int:
+    """An exclusive lock on an object, held until the returned descriptor is closed.
 
-    For changes that read, compute and write: two of septum's own processes must not do that at once.
+    For changes that read, compute and write: two of septum's own processes must not do that at once. What is neither
+    file nor directory is locked by its directory, as a socket can't be opened, and opening a device has effects.
+
+    Raises:
+        HostError: somebody keeps a lock on it. Whoever may read a file may lock it, so nothing waits for that for ever.
     """
-    held = os.open(by_fd(fd), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX)
-    except OSError:
-        os.close(held)
-        raise
-    return held
+    if stat.S_IFMT(os.fstat(fd).st_mode) in (stat.S_IFREG, stat.S_IFDIR):
+        held = os.open(by_fd(fd), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    else:
+        parent, _ = open_parent(path)
+        try:
+            held = os.open(by_fd(parent), os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+        finally:
+            os.close(parent)
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return held
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                os.close(held)
+                raise HostError(
+                    "somebody else keeps a lock on it",
+                    errno=errno.EWOULDBLOCK,
+                    target=path,
+                    remedy="find it with lslocks, end it, and try again",
+                ) from error
+        except OSError:
+            os.close(held)
+            raise
+        time.sleep(0.002)

@@ -6,7 +6,6 @@ another process at any later time, also when it was killed half-way through `app
 doing if it is either what was there before or what the step sets.
 """
 
-import errno
 import os
 import stat
 from collections.abc import Mapping
@@ -39,8 +38,7 @@ class Own:
         fd = open_object(step.path, step.key)
         try:
             # Narrow first, widen last: at no moment may both the old and the new owner, or others, write.
-            os.chmod(by_fd(fd), step.args["mode"] & original["mode"])
-            _set_acl(fd, b"")
+            _set_mode(fd, step.args["mode"] & original["mode"])
             os.chown(by_fd(fd), step.args["uid"], step.args["gid"])
             os.chmod(by_fd(fd), step.args["mode"])
             _expect(step, self._target(step, original), _owner_state(fd))
@@ -58,27 +56,37 @@ class Own:
             now = _owner_state(fd)
             if now == original:
                 return "untouched"
-            target = self._target(step, original)
-            owners = {(state["uid"], state["gid"]) for state in (original, target)}
-            # The guest owns the object and may have changed mode, group and ACL itself: that is no foreign change.
-            ours = now["uid"] == target["uid"] != original["uid"] or (
-                (now["uid"], now["gid"]) in owners
-                and now["mode"] in (original["mode"], target["mode"], original["mode"] & target["mode"])
-                and now["acl"] in (original["acl"], "")
-            )
-            if not ours:
+            if not self._ours(now, original, self._target(step, original)):
                 return "foreign"
-            os.chmod(by_fd(fd), 0)
-            _set_acl(fd, b"")
+            _set_mode(fd, 0)
             os.chown(by_fd(fd), original["uid"], original["gid"])
+            if original["acl"]:
+                # It holds all permission bits; chmod first would give the mask's to the group for a moment.
+                os.setxattr(by_fd(fd), dac.XATTR, bytes.fromhex(original["acl"]))
             os.chmod(by_fd(fd), original["mode"])
-            _set_acl(fd, bytes.fromhex(original["acl"]))
             _expect(step, original, _owner_state(fd))
             return "restored"
         except OSError as error:
             raise refused("its owner can't be put back", step.path, error) from error
         finally:
             os.close(fd)
+
+    @staticmethod
+    def _ours(now: Mapping[str, Any], original: Mapping[str, Any], target: Mapping[str, Any]) -> bool:
+        """Whether `apply` or `undo`, killed at any line, or the guest itself may have left it like this."""
+        if now["uid"] == target["uid"] != original["uid"]:
+            # The guest owns the object and may have changed mode, group and ACL.
+            return True
+        owners = {(state["uid"], state["gid"]) for state in (original, target)}
+        modes = {mode & 0o777 for mode in (original["mode"], target["mode"], original["mode"] & target["mode"], 0)}
+        # chown clears the set-id bits, and chmod at the end brings them back.
+        special = now["mode"] & ~0o777
+        return (
+            (now["uid"], now["gid"]) in owners
+            and now["mode"] & 0o777 in modes
+            and special & (original["mode"] | target["mode"]) == special
+            and now["acl"] in (original["acl"], "")
+        )
 
     @staticmethod
     def _target(step: Step, original: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -99,7 +107,7 @@ class Grant:
         fd = open_object(step.path, step.key)
         try:
             acl = dac.parse(read_xattr(fd, dac.XATTR))
-            return {"perms": dac.entry(acl, step.args["tag"], step.args["id"])}
+            return {"perms": dac.entry(acl, step.args["tag"], step.args["id"]), "spare": dac.spare(acl)}
         except OSError as error:
             raise refused("its ACL can't be read", step.path, error) from error
         finally:
@@ -109,11 +117,14 @@ class Grant:
         wanted = dac.bits(step.args["perms"])
         fd = open_object(step.path, step.key)
         try:
-            guard = lock(fd)
+            guard = lock(fd, step.path)
             try:
                 acl = dac.parse(read_xattr(fd, dac.XATTR))
                 mode = stat.S_IMODE(os.fstat(fd).st_mode)
-                _set_acl(fd, dac.pack(dac.grant(acl, mode, step.args["tag"], step.args["id"], wanted)))
+                # A running guest of the realm may have been given more under the same entry, and keeps it.
+                wanted |= dac.entry(acl, step.args["tag"], step.args["id"]) or 0
+                changed = dac.grant(acl, mode, step.args["tag"], step.args["id"], wanted)
+                os.setxattr(by_fd(fd), dac.XATTR, dac.pack(changed))
                 acl = dac.parse(read_xattr(fd, dac.XATTR))
                 _expect(step, wanted, dac.entry(acl, step.args["tag"], step.args["id"]))
             finally:
@@ -124,28 +135,29 @@ class Grant:
             os.close(fd)
 
     def undo(self, step: Step, original: Mapping[str, Any]) -> Outcome:
-        tag, qualifier = step.args["tag"], step.args["id"]
+        tag, qualifier, given = step.args["tag"], step.args["id"], dac.bits(step.args["perms"])
         try:
             fd = recover(step.path, step.key)
         except Gone:
             return "gone"
         try:
-            guard = lock(fd)
+            guard = lock(fd, step.path)
             try:
                 acl = dac.parse(read_xattr(fd, dac.XATTR))
                 now = dac.entry(acl, tag, qualifier)
                 if now == original["perms"]:
                     return "untouched"
-                if now != dac.bits(step.args["perms"]):
+                # More than this step gave: another step that gave to the same entry meanwhile.
+                if now is None or now & given != given:
                     return "foreign"
                 mode = stat.S_IMODE(os.fstat(fd).st_mode)
+                kept = dac.revoke(acl, tag, qualifier, original.get("spare", 0))
                 if original["perms"] is not None:
-                    _set_acl(fd, dac.pack(dac.grant(acl, mode, tag, qualifier, original["perms"])))
+                    kept = dac.grant(kept, mode, tag, qualifier, original["perms"])
+                if kept:
+                    os.setxattr(by_fd(fd), dac.XATTR, dac.pack(kept))
                 else:
-                    kept = dac.revoke(acl, tag, qualifier)
-                    _set_acl(fd, dac.pack(kept))
-                    if not kept:
-                        os.chmod(by_fd(fd), dac.plain_mode(acl, mode))
+                    _set_mode(fd, dac.plain_mode(acl, mode))
                 _expect(step, original["perms"], dac.entry(dac.parse(read_xattr(fd, dac.XATTR)), tag, qualifier))
                 return "restored"
             finally:
@@ -268,15 +280,15 @@ def _owner_state(fd: int) -> dict[str, Any]:
     return {"uid": status.st_uid, "gid": status.st_gid, "mode": stat.S_IMODE(status.st_mode), "acl": acl}
 
 
-def _set_acl(fd: int, blob: bytes) -> None:
-    if blob:
-        os.setxattr(by_fd(fd), dac.XATTR, blob)
-        return
-    try:
-        os.removexattr(by_fd(fd), dac.XATTR)
-    except OSError as error:
-        if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
-            raise
+def _set_mode(fd: int, mode: int) -> None:
+    """Permission bits and no ACL, in one step where there was one: with an ACL chmod would change that instead, and
+    taking it away first would leave its mask's bits to the group.
+
+    The kernel keeps an ACL of nothing but the three base entries as the mode (fs/posix_acl.c `posix_acl_update_mode`).
+    """
+    if read_xattr(fd, dac.XATTR):
+        os.setxattr(by_fd(fd), dac.XATTR, dac.pack(dac.base(mode)))
+    os.chmod(by_fd(fd), mode)
 
 
 def _unlink(path: str, fd: int) -> None:
