@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from septum.errors import HostError
+from septum.errors import Denied, HostError
 from septum.host import cgroup
 from septum.host.driver import Operation, Outcome, Step
 from septum.launch import process
@@ -76,7 +76,8 @@ def put_back(ledger: Ledger, guest: Guest, operations: Mapping[str, Operation]) 
     """
     ledger.end(guest.uuid, "ending")
     rebooted = guest.boot_id != process.boot_id()
-    steps = [_undo(ledger, entry, operations, rebooted) for entry in reversed(ledger.journal(guest.uuid))]
+    own = reversed(ledger.journal(guest.uuid))
+    steps = [_undo(ledger, entry, operations, rebooted, guest.uuid) for entry in own]
     for key in ledger.orphan(guest.uuid):
         steps += settle_object(ledger, key, operations, rebooted)
     released = all(step.outcome not in ("failed", "foreign") for step in steps)
@@ -94,7 +95,9 @@ def settle_object(
     return [_undo(ledger, entry, operations, rebooted) for entry in reversed(ledger.journal(key))]
 
 
-def _undo(ledger: Ledger, entry: Entry, operations: Mapping[str, Operation], rebooted: bool) -> Restored:
+def _undo(
+    ledger: Ledger, entry: Entry, operations: Mapping[str, Operation], rebooted: bool, guest: str = ""
+) -> Restored:
     step = Step(entry.op, entry.key, entry.path, "", entry.args)
     if rebooted and entry.key.startswith(("b:", "c:")):
         # Device nodes are made anew at each boot, with the owner and label that the host gives them.
@@ -105,7 +108,12 @@ def _undo(ledger: Ledger, entry: Entry, operations: Mapping[str, Operation], reb
         return Restored(entry.path, entry.op, "failed", f"no driver here knows how to undo “{entry.op}”")
     try:
         outcome = operation.undo(step, entry.original)
-    except HostError as error:
+    except (HostError, Denied) as error:
         return Restored(entry.path, entry.op, "failed", error.what)
-    ledger.settle(entry.id, outcome)
+    if outcome == "foreign" and entry.owner == guest:
+        # It stays in the journal: the next attempt looks again, and finds it restored if somebody has seen to it.
+        fields = {"entry": entry.id, "owner": entry.owner, "op": entry.op, "path": entry.path}
+        ledger.audit("object.foreign", fields)
+    else:
+        ledger.settle(entry.id, outcome)
     return Restored(entry.path, entry.op, outcome, "")
