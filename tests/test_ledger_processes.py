@@ -10,7 +10,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -66,6 +68,25 @@ def test_of_all_racers_exactly_one_wins(in_memory: Path) -> None:
     assert ledger.audit_verify() == 1 + ROUNDS // 100 + len(guests) + ROUNDS
     ledger.check()
     ledger.close()
+
+
+def test_of_all_who_make_a_ledger_one_does(in_memory: Path) -> None:
+    def make(folder: Path) -> tuple[str, bytes, int]:
+        together.wait()
+        ledger = SqliteLedger(str(folder))
+        try:
+            return ledger.identity(), ledger.secret(), ledger.advance("x")
+        finally:
+            ledger.close()
+
+    # Threads meet more closely than processes do, and the lock is between open folders, not between processes.
+    together = Barrier(8)
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(40):
+            made = list(pool.map(make, [in_memory / str(number)] * 8))
+            assert len({(identity, secret) for identity, secret, _ in made}) == 1
+            assert sorted(count for _, _, count in made) == list(range(8))
+            assert [path.name for path in (in_memory / str(number)).iterdir()] == ["ledger.db"]
 
 
 def test_a_kill_leaves_whole_changes_only(tmp_path: Path) -> None:
