@@ -75,6 +75,7 @@ class _Cutter:
         self.given: list[_Given] = []
         self.amended: dict[tuple[str, str], Pairs] = {}
         self.configs = 0
+        self.certain = True
 
     def cut(self, argv: Sequence[str]) -> None:
         """Cut argv into options and their arguments."""
@@ -97,6 +98,7 @@ class _Cutter:
             else:
                 follows = argv[position] if position < len(argv) and not argv[position].startswith("-") else ""
                 position += bool(follows)
+                self.certain = False
                 self.found.suspect(word, follows, "septum does not know this option of QEMU")
 
     def _keep(self, name: str, text: str) -> None:
@@ -173,7 +175,8 @@ def _finish(cutter: _Cutter, argv: tuple[str, ...]) -> CommandLine:
         chroot=reader.chroot,
         memlock=found.memlock,
         descriptors=tuple(found.descriptors),
-        query=found.query,
+        # After an option of unknown arity, "-version" may be its argument.
+        query=found.query and cutter.certain,
         xen_domid=reader.xen_domid,
         sandbox=reader.sandbox,
     )

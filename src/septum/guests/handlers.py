@@ -88,8 +88,8 @@ def _asks_for_help(name: str, text: str) -> bool:
 
 
 _CAN_HELP = frozenset(
-    """machine cpu accel device object netdev nic chardev audiodev audio display vga soundhw watchdog d trace k L
-    tpmdev clock""".split()
+    """machine cpu accel device object netdev nic chardev audiodev audio display vga soundhw watchdog d trace L
+    tpmdev""".split()
 )
 _CAN_HELP_ON_ONE = frozenset("device object machine chardev".split())
 
