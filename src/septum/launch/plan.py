@@ -4,6 +4,7 @@ Nothing here changes anything; `septum plan` stops after this, `septum run` goes
 """
 
 import os
+import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -119,7 +120,21 @@ def resolve(request: Request, *, cwd: str, chains: Chains, problems: Problems = 
     else:
         resources, warnings = chains(command.resources, request, problems)
         items = inspect(resources, request.allowed, problems)
-    return Subject(command, program, items, request.name or command.name, command.uuid, tuple(warnings))
+    uuid = _uuid(command.uuid)
+    return Subject(command, program, items, request.name or command.name, uuid, tuple(warnings))
+
+
+def _uuid(text: str) -> str:
+    """The argument of ``-uuid`` in the one form that the ledger compares, and that is safe as a directory's name."""
+    lower = text.lower()
+    if text and not re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", lower, re.ASCII):
+        raise ArgvError(
+            f"-uuid needs a UUID, and {text} is none",
+            target="-uuid",
+            rule="8-4-4-4-12 hexadecimal digits, as QEMU takes it",
+            remedy="correct the command line",
+        )
+    return lower
 
 
 def confine(subject: Subject, identity: Identity, *, run_dir: str = "") -> Confinement:
@@ -199,18 +214,21 @@ def holds_of(items: Iterable[Item], steps: Iterable[Step], adopted: Container[st
             continue
         if resource.kind == "memory" and item.facts is not None and item.facts.type == "dir":
             continue
-        if item.facts is not None:
-            key, path = item.facts.key, item.facts.path
-        elif item.parent is not None:
-            name = os.path.basename(resource.path)
-            key, path = f"n:{item.parent.key}/{name}", os.path.join(item.parent.path, name)
-        else:
-            continue
         if resource.kind == "peer-socket":
             continue
+        exclusive = resource.sharing == "exclusive"
+        if item.parent is not None:
+            # Also of what is there already: it may be a log or a socket that a running guest has made since it claimed
+            # the name, when there was no object yet.
+            name = os.path.basename(item.facts.path if item.facts is not None else resource.path)
+            key, path = f"n:{item.parent.key}/{name}", os.path.join(item.parent.path, name)
+            holds[key] = Hold(key, path, exclusive or (key in holds and holds[key].exclusive), resource.access)
+        if item.facts is None:
+            continue
+        key, path = item.facts.key, item.facts.path
         # Only a file handle names an object for good; an inode or device number is soon another object's.
         lasting = key.startswith("h:") and resource.kind in ("image", "backing") and resource.access == "rw"
-        holds[key] = Hold(key, path, resource.sharing == "exclusive", resource.access, lasting, path in adopted)
+        holds[key] = Hold(key, path, exclusive, resource.access, lasting, path in adopted)
     for step in steps:
         if step.scope and step.scope not in holds:
             holds[step.scope] = Hold(step.scope, step.path, False, "ro")
@@ -222,11 +240,12 @@ def _refuse_unknown(command: CommandLine, request: Request) -> None:
         return
     for unknown in command.unknown:
         if unknown.value not in request.allow_unknown and unknown.option not in request.allow_unknown:
+            part = f": {unknown.value}" if unknown.value else ""
             raise ArgvError(
-                f"{unknown.option} has a part that may name a host object: {unknown.value}",
+                f"{unknown.option} may name a host object that septum does not see{part}",
                 target=unknown.option,
                 rule=unknown.why,
-                remedy=f"if it is harmless: --allow-unknown {unknown.value}",
+                remedy=f"if it is harmless: --allow-unknown {unknown.value or unknown.option}",
             )
 
 
