@@ -166,5 +166,7 @@ def refuse_unrestored(database: Database, guest: Guest) -> None:
         target=path,
         holder=rules.guest_name(guest.realm, guest.name, guest.uuid),
         rule="codes, uids and objects are freed when the restore of all that carried them was verified",
-        remedy="septum reconcile; after a look at the object, septum forget" if outcome else "septum reconcile",
+        remedy=f"look at the object; then septum reconcile --forget {guest.realm}/{guest.name}"
+        if outcome
+        else "septum reconcile",
     )

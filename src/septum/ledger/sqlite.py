@@ -116,7 +116,9 @@ class SqliteLedger:
         with self._db.change(at_once=False):
             if self._realm(guest.realm) is None:
                 raise LedgerError(
-                    f"there is no realm {guest.realm}", target=guest.name, remedy=f"septum realm add {guest.realm}"
+                    f"there is no realm {guest.realm}",
+                    target=guest.name,
+                    remedy="septum run makes it with its first guest",
                 )
             self._refuse_claims(wanted)
             incarnation = self._next_incarnation(guest.uuid)
