@@ -1,0 +1,153 @@
+"""What is expected of an attempt, and why: computed from the same data that drivers hand to the kernel."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from septum.attack.model import Expectation
+from septum.attack.stage import facts_of
+from septum.guests.resource import CommandLine
+from septum.host import credentials, dac, kernel, namespaces, seccomp
+from septum.host.driver import Confinement, Driver, Facts
+
+_NOTHING: Final = "no mechanism is known to refuse it"
+_SCOPE_ABI: Final = 6  # signals and abstract unix sockets (docs/landlock.md)
+
+
+class Predictor:
+    """Computes expectations.
+
+    Args:
+        guest: whose emulator is played.
+        drivers: what confines the attacker.
+        command: the guest's command line.
+    """
+
+    def __init__(self, guest: Confinement, drivers: Sequence[Driver], command: CommandLine) -> None:
+        self.guest = guest
+        self.drivers = drivers
+        self.names = {driver.name for driver in drivers}
+        self.abi = kernel.landlock_abi() if "landlock" in self.names else 0
+        incoming = any(word.lstrip("-") == "incoming" for word in command.argv)
+        io_uring = any("io_uring" in word for word in command.argv)
+        refused = seccomp.refusals(guest, incoming=incoming, io_uring=io_uring) if "landlock" in self.names else ()
+        self.filtered: Mapping[str, str] = {refusal.call: refusal.why for refusal in refused}
+        self.network_is_own = bool(namespaces.flags(guest) & kernel.CLONE_NEWNET) and "landlock" in self.names
+        self.mine = {item.facts.path: item.resource for item in guest.items if item.facts is not None}
+
+    def file(self, path: str, access: str) -> Expectation:
+        """Of opening it: `allowed` if the command line names it or the platform's rules do, else refused."""
+        facts, way = facts_of(path)
+        if facts is None:
+            return Expectation("refused", "it can't be reached")
+        said = [self._way(way), self._modes(facts, access)]
+        said += [(v.mechanism, v.allowed, v.rule) for v in (d.explain(self.guest, facts, access) for d in self.drivers)]
+        denied = [f"{mechanism}: {rule}" for mechanism, allowed, rule in said if allowed is False]
+        resource = self.mine.get(facts.path)
+        if resource is not None and not (access == "rw" and resource.access == "ro"):
+            return Expectation("allowed", f"{resource.option} names it")
+        return Expectation("refused", "; ".join(dict.fromkeys(denied)) or _NOTHING)
+
+    def modes(self, path: str, access: str) -> Expectation:
+        """Of what takes no open, and so is not Landlock's business: extended attributes."""
+        facts, way = facts_of(path)
+        said = [self._way(way), self._modes(facts, access)] if facts else []
+        if "selinux" in self.names:
+            return self.rule("selinux: another guest's label")
+        return self.rule(next((f"dac: {rule}" for _, allowed, rule in said if allowed is False), _NOTHING))
+
+    def call(self, name: str, otherwise: str = "") -> Expectation:
+        """Of a system call: the filter's reason, and what holds without the filter."""
+        reasons = [f"seccomp: {self.filtered[name]}"] if name in self.filtered else []
+        return self.rule("; ".join([*reasons, *([otherwise or self._powerless()] if otherwise or not reasons else [])]))
+
+    def rule(self, why: str) -> Expectation:
+        return Expectation("refused", why)
+
+    def must(self, why: str) -> Expectation:
+        return Expectation("allowed", why)
+
+    def process(self, name: str) -> Expectation:
+        """Of looking into another process: ptrace_may_access decides for memory, links and descriptors alike."""
+        domain = "landlock: not in the attacker's domain" if self.abi else "selinux: another process's label"
+        return self.rule(f"{name}: {self._uid()}{domain}")
+
+    def signal(self) -> Expectation:
+        if "landlock" in self.names and self.guest.uid < 0 and self.abi < _SCOPE_ABI:
+            return Expectation("gap", f"Landlock ABI {self.abi} knows no scope for signals, and the uid is shared")
+        scope = "landlock: signals stay in the domain" if self.abi >= _SCOPE_ABI else ""
+        return self.rule(self._uid() + scope)
+
+    def ipc(self, name: str) -> Expectation:
+        if self.guest.uid >= 0 and "landlock" in self.names:
+            return self.rule("an IPC namespace of the guest's own")
+        return self.call(name, "selinux: another process's label" if "selinux" in self.names else "")
+
+    def abstract(self) -> Expectation:
+        if self.network_is_own:
+            return self.rule("an empty network namespace")
+        if self.abi >= _SCOPE_ABI:
+            return self.rule("landlock: abstract sockets stay in the domain")
+        if "selinux" in self.names:
+            return self.rule("selinux: another process's label")
+        return Expectation("gap", f"Landlock ABI {self.abi} knows no scope for abstract sockets")
+
+    def network(self) -> Expectation:
+        """Of TCP and UDP to the host's loopback."""
+        if self.guest.network:
+            return Expectation("open", "the command line asks for the host's network")
+        if self.network_is_own:
+            return self.rule("an empty network namespace")
+        if "connect" in self.filtered:
+            return self.rule(f"seccomp: {self.filtered['connect']}")
+        return Expectation("gap", "the command line opens connections, and the guest has no network namespace")
+
+    def path_socket(self, path: str, kind: str) -> Expectation:
+        """Of talking to a unix socket that has a path.
+
+        Args:
+            path: of the socket.
+            kind: `stream` (connect) or `dgram` (sendmsg, whose address seccomp can't see).
+        """
+        facts, way = facts_of(path)
+        if facts is not None:
+            denied = [rule for _, allowed, rule in (self._way(way), self._modes(facts, "w")) if allowed is False]
+            if denied:
+                return self.rule(f"dac: {'; '.join(denied)}")
+        if kind == "stream" and "connect" in self.filtered:
+            return self.rule(f"seccomp: {self.filtered['connect']}")
+        if "selinux" in self.names:
+            return self.rule("selinux: another process's label")
+        why = "the command line opens connections" if kind == "stream" else "sendmsg hides its address from seccomp"
+        return Expectation("gap", f"{why}, its mode lets everybody, and Landlock before ABI 9 sees no such sockets")
+
+    def program(self) -> Expectation:
+        """Of executing something else than QEMU."""
+        if self.guest.executes:
+            return Expectation("open", "the command line makes QEMU run helpers")
+        return self.rule("landlock: only QEMU and its loader may be executed" if self.abi else "selinux: no such rule")
+
+    def _powerless(self) -> str:
+        return "no capability" if self.guest.uid >= 0 else "selinux" if "selinux" in self.names else "the caller's uid"
+
+    def _uid(self) -> str:
+        return f"uid {self.guest.uid} is nobody else's; " if self.guest.uid >= 0 else ""
+
+    def _way(self, way: Sequence[Facts]) -> tuple[str, bool | None, str]:
+        for folder in way:
+            allowed, entry = self._decide(folder, dac.EXECUTE)
+            if allowed is False:
+                return "dac", False, f"may not search {folder.path}: {entry}"
+        return "dac", None, ""
+
+    def _modes(self, facts: Facts, access: str) -> tuple[str, bool | None, str]:
+        return ("dac", *self._decide(facts, {"ro": dac.READ, "w": dac.WRITE, "rw": dac.READ | dac.WRITE}[access]))
+
+    def _decide(self, facts: Facts, want: int) -> tuple[bool | None, str]:
+        uid, gids = self.guest.uid, {self.guest.gid, *credentials.groups(self.guest)}
+        if uid < 0:
+            uid, gids = os.geteuid(), {os.getegid(), *os.getgroups()}
+            if uid == 0:
+                return None, "root"
+        acl = dac.parse(bytes.fromhex(facts.acl))
+        return dac.decide(uid, gids, want, owner=facts.uid, group=facts.gid, mode=facts.mode, acl=acl)
