@@ -67,6 +67,8 @@ def artifact(name: str, key: str, build: Callable[[Path], None]) -> Path:
     with _lock(folder() / f"{name}.lock"):
         if done.is_dir():
             return done
+        for left in folder().glob(f".{name}-*"):
+            shutil.rmtree(left, ignore_errors=True)  # of a build that was killed: we hold its lock
         say(f"building {name}")
         begun = time.monotonic()
         work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder()))

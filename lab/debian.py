@@ -1,8 +1,6 @@
 """Debian packages for the lab, from wherever this machine gets its own: no host name is written down here."""
 
-import os
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -97,15 +95,14 @@ class Apt:
 
     Args:
         work: a folder for its state.
-        types: see `sources`.
     """
 
-    def __init__(self, work: Path, types: Sequence[str] = ("deb",)) -> None:
+    def __init__(self, work: Path) -> None:
         self.work = work
         for name in ("state/lists/partial", "cache/archives/partial", "empty"):
             (work / name).mkdir(parents=True, exist_ok=True)
         list_file = work / "lab.sources"
-        list_file.write_text(sources(types))
+        list_file.write_text(sources())
         self._set = [
             f"-oDir::Etc::SourceList={list_file}",
             f"-oDir::Etc::SourceParts={work / 'empty'}",
@@ -128,12 +125,7 @@ class Apt:
         (archive,) = self.work.glob(f"{package}_*.deb")
         run(["dpkg-deb", "-x", archive, target])
 
-    def source(self, package: str, target: Path) -> None:
-        """Puts a source package's unpacked tree below `target`; needs `types` with ``deb-src`` and dpkg-dev."""
-        target.mkdir(parents=True, exist_ok=True)
-        run(["apt-get", "source", "-q", *self._set, package], cwd=target)
 
-
-def machine_line() -> str:
-    """What of this machine takes part in every recipe: the version of QEMU, as saved states depend on it."""
-    return shlex.quote(run(["qemu-system-x86_64", "--version"]).splitlines()[0]) + os.uname().machine
+def emulator() -> str:
+    """The version of this machine's QEMU, on which saved states depend."""
+    return run(["qemu-system-x86_64", "--version"]).splitlines()[0]

@@ -1,8 +1,6 @@
 """A QEMU that this process owns, and its monitor."""
 
 import json
-import os
-import select
 import socket
 import subprocess
 import time
@@ -96,17 +94,6 @@ class Qemu:
             if path.exists():
                 texts.append(f"--- {name}\n{path.read_bytes()[-size:].decode(errors='replace')}")
         return "\n".join(texts)
-
-    def wait(self, timeout: float) -> bool:
-        """Whether it ends by itself in that many seconds."""
-        pidfd = os.pidfd_open(self.process.pid)
-        try:
-            if not select.select([pidfd], [], [], timeout)[0]:
-                return False
-        finally:
-            os.close(pidfd)
-        self.process.wait()
-        return True
 
     def kill(self) -> None:
         """Ends it at once, like a power cut."""

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from lab import cache, qmp, selinux_image
 from lab.cache import LabError
-from lab.debian import machine_line
+from lab.debian import emulator
 
 MEMORY = 1024  # MiB
 GUEST_KERNEL = "/usr/share/septum-lab/vmlinuz"
@@ -301,7 +301,7 @@ class Machine:
 
 def snapshot() -> Path:
     """A folder with the state and the disk of a machine right after boot; made if it is not in the cache."""
-    key = cache.recipe(selinux_image.image().name, _APPEND, MEMORY, machine_line(), Path(__file__), Path(qmp.__file__))
+    key = cache.recipe(selinux_image.image().name, _APPEND, MEMORY, emulator(), Path(__file__), Path(qmp.__file__))
     return cache.artifact("selinux-snapshot", key, _build_snapshot)
 
 

@@ -25,6 +25,13 @@ def test_a_broken_build_leaves_nothing_behind(own_cache: Path) -> None:
     assert [path.name for path in own_cache.iterdir()] == ["thing.lock"]
 
 
+def test_what_a_killed_build_left_goes_with_the_next(own_cache: Path) -> None:
+    (own_cache / ".thing-x1y2" / "artifact").mkdir(parents=True)
+    (own_cache / ".other-x1y2").mkdir()
+    cache.artifact("thing", "0" * 12, lambda target: None)
+    assert sorted(path.name for path in own_cache.iterdir()) == [".other-x1y2", f"thing-{'0' * 12}", "thing.lock"]
+
+
 def test_what_is_there_is_not_built_again() -> None:
     first = cache.artifact("thing", "0" * 12, lambda target: None)
     assert cache.artifact("thing", "0" * 12, lambda target: pytest.fail("built twice")) == first
