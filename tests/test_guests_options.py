@@ -253,7 +253,7 @@ CASES: dict[str, dict[str, str]] = {
         "/dev/tpm0": DEVICE,
         "/sys/class/tpm/tpm0/device/cancel": "sysfs rw exclusive",
     },
-    "-tpmdev passthrough,id=t,path=/dev/tpm1,cancel-path=/c": {"/dev/tpm1": DEVICE, "/c": "sysfs rw exclusive"},
+    "-tpmdev passthrough,id=t,path=/dev/tpm1,cancel-path=/c": {"/dev/tpm1": DEVICE, "/c": DEVICE},
     "-add-fd set=0,fd=9,opaque=/no/path -tpmdev passthrough,id=t,path=/dev/fdset/0,cancel-path=/dev/fdset/1": {},
     "-tpmdev emulator,id=t,chardev=c": {},
     "-incoming unix:/m": {"/m": BOUND},
@@ -290,6 +290,15 @@ CASES: dict[str, dict[str, str]] = {
     "-chardev file,id=a,path=/dev/stdout -chardev file,id=b,path=/dev/null": {"/dev/null": SHARED},
     "-drive file=/dev/fd/7,format=raw": {},
     "-hda ./a//b/./c -hdb ../d": {"/home/me/a/b/c": DISK, "/home/me/../d": DISK},
+    # Names that try to pass for something harmless
+    "-object rng-random,id=r,filename=/srv/other.img": {"/srv/other.img": BLOB},
+    "-object rng-random,id=r,filename=/dev/sdb": {"/dev/sdb": DEVICE},
+    "-display egl-headless,rendernode=/dev/dri/../sdb": {"/dev/dri/../sdb": DEVICE},
+    "-hda /dev/fd/../sdb -hdb /dev/fdset/../sdc": {"/dev/fd/../sdb": DISK, "/dev/fdset/../sdc": DISK},
+    "-device vfio-pci,sysfsdev=/srv/x": {"/srv/x": "device ro exclusive", "/dev/vfio/vfio": SHARED},
+    "-device vfio-pci,sysfsdev=/sys/../srv/x": {"/sys/../srv/x": "device ro exclusive", "/dev/vfio/vfio": SHARED},
+    "-drive driver=file,file=nbd:unix:/x": {"/home/me/nbd:unix:/x": f"{DISK} raw"},
+    "-drive driver=file,file=file:/x": {"/x": f"{DISK} raw"},
     # Old and plain things that name nothing
     "-m 1G -smp 2 -cpu host,+vmx -rtc base=2006-06-17T16:01:21 -uuid 1 -usb -soundhw hda -vga std -no-acpi "
     "-no-kvm-irqchip -balloon virtio -tdf -no-fd-bootchk -g 800x600 -prom-env a=/b -nographic -domid 3 "
@@ -321,6 +330,8 @@ def test_an_option_names_these_paths(line: str) -> None:
         "-fsdev local,id=f,path=/t,newdir=/x",
         "-set device.nobody.romfile=/x",
         "-spice port=1,newfile=/x",
+        "-perfmap",
+        "-jitdump",
         "-",
     ],
 )

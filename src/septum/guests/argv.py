@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from septum.errors import ArgvError
 from septum.guests import boot
-from septum.guests.found import CONFIG, NOBODY, TMPDIR, Found, Host, looks_like_path
+from septum.guests.found import CONFIG, NOBODY, Found, Host, looks_like_path
 from septum.guests.handlers import GROUPS, OPTIONS, SECTIONS, Reader, read_option
 from septum.guests.options import FLAGS, QUERIES, SYNONYMS
 from septum.guests.resource import CommandLine
@@ -195,9 +195,8 @@ def _implied(reader: Reader, program: str) -> None:
         boot.accelerators(found, "xen", "-xen-domid" if reader.xen_domid >= 0 else "-xen-attach")
     if "s" in present:
         found.needs_network("-s")
-    if "perfmap" in present:
-        found.add("/tmp", TMPDIR, "-perfmap")
-    if "jitdump" in present:
-        found.add(found.cwd or "/", TMPDIR, "-jitdump")
+    for flag, folder in (("perfmap", "/tmp"), ("jitdump", found.cwd or "/")):
+        if flag in present:
+            found.suspect(f"-{flag}", folder, "QEMU writes a file there that is named after its process")
     if present.isdisjoint(("nodefaults", "net", "nic", "netdev")) and reader.machine not in ("none", "x-remote"):
         found.needs_network("the default -nic user")

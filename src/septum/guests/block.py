@@ -164,8 +164,7 @@ class BlockGraph:
             return
         options.pop("file", None)
         if driver in ("host_device", "host_cdrom", "host_floppy", "file"):
-            options.update(parse_filename(name, where=option) if ":" in name else {"filename": name})
-            options["driver"] = driver
+            options["filename"] = name.removeprefix(f"{driver}:")
             return
         protocol = parse_filename(name, where=option)
         if name.startswith("json:"):

@@ -107,8 +107,10 @@ _SHARED_NODES = frozenset(
     /dev/userfaultfd /dev/udmabuf /dev/mshv /dev/nvmm /dev/HAX /dev/dsp /dev/netmap /dev/xen/privcmd /dev/xen/evtchn
     /dev/xen/gntdev /dev/xen/gntalloc /dev/xen/xenbus""".split()
 )
-_SHARED_DIRECTORIES = ("/dev/dri/",)
+# Families of such nodes; a name with ".." in it belongs to none.
+_SHARED_FAMILIES = ("/dev/dri/", "/dev/kvm")
 _STANDARD_STREAMS = frozenset({"/dev/stdin", "/dev/stdout", "/dev/stderr"})
+_DESCRIPTOR_SETS = "/dev/fdset/"
 _DESCRIPTOR_DIRECTORIES = ("/dev/fd/", "/proc/self/fd/")
 
 _SHARED_READ_ONLY = frozenset({"backing", "firmware", "kernel", "initrd", "dtb", "helper", "plugin"})
@@ -183,15 +185,14 @@ class Found:
         if "\0" in path:
             raise ArgvError("A path has a NUL character", target=option)
         path = self.absolute(path)
-        kind, access, creates = spec
         if path.startswith(("/dev/", "/proc/")):
-            if path in _STANDARD_STREAMS or path.startswith("/dev/fdset/"):
+            folder, _, name = path.rpartition("/")
+            if path in _STANDARD_STREAMS or (folder + "/" == _DESCRIPTOR_SETS and name.isdigit()):
                 return
-            if path.startswith(_DESCRIPTOR_DIRECTORIES):
-                self.descriptor(path.rpartition("/")[2])
+            if folder + "/" in _DESCRIPTOR_DIRECTORIES and name.isdigit():
+                self.descriptor(name)
                 return
-            if path in _SHARED_NODES or path.startswith(_SHARED_DIRECTORIES):
-                kind, creates = "shared-device", False
+        kind, access, creates = _fitting(path, spec)
         if sharing is None or kind == "shared-device":
             shared = kind == "shared-device" or (access == "ro" and kind in _SHARED_READ_ONLY)
             sharing = "shared" if shared else "exclusive"
@@ -225,6 +226,22 @@ class Found:
         words = command.split(None, 1)
         if words and "/" in words[0]:
             self.add(words[0].strip("'\""), HELPER, option)
+
+
+def _fitting(path: str, spec: Spec) -> Spec:
+    """What a path is used as, seen where it lies.
+
+    Nodes that all guests share, and files below /sys, are exempt from some of a launcher's checks. Nothing else may
+    pass for one because of the option that names it: ``rng-random,filename=`` takes any file.
+    """
+    climbs = "/.." in path
+    if path in _SHARED_NODES or (path.startswith(_SHARED_FAMILIES) and not climbs):
+        return Spec("shared-device", spec.access)
+    if spec.kind == "shared-device":
+        return DEVICE if path.startswith("/dev/") else BLOB
+    if spec.kind == "sysfs" and (climbs or not path.startswith("/sys/")):
+        return Spec("device", spec.access)
+    return spec
 
 
 def _stronger(known: Resource, found: Resource) -> Resource:
