@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from septum.errors import Denied, Exhausted, Held
+from septum.host.credentials import GUEST_UIDS
 from septum.host.driver import Driver
 from septum.labels import Allotment, CategorySet, Level, RealmScheme, draw_realm
 from septum.launch import process
@@ -15,10 +16,10 @@ from septum.ledger.protocol import Ledger
 from septum.ledger.records import Guest, Realm
 
 SCHEME: Final = RealmScheme()
-# A range that systemd's UIDS-GIDS document lists as unused, above its container range. The ledger's counter of starts
-# gives label and uid, so each rests as long as possible; the uids begin at a place that differs between ledgers.
-UID_BASE: Final = 0x7000_0000
-UID_COUNT: Final = 1 << 24
+# The ledger's counter of starts gives label and uid, so each rests as long as possible; the uids begin at a place that
+# differs between ledgers.
+UID_BASE: Final = GUEST_UIDS.start
+UID_COUNT: Final = len(GUEST_UIDS)
 _TRIES: Final = 64
 _PATIENCE: Final = 3.0  # seconds to wait for an earlier incarnation that is just being put back
 
@@ -46,7 +47,7 @@ def realm_of(ledger: Ledger, name: str, foreign: Foreign, *, groups: bool) -> Re
         code = draw_realm(SCHEME, lambda keys: ledger.taken("realm-code", keys), foreign())
         try:
             return ledger.add_realm(
-                Realm(name, tuple(code), _number(ledger, "gid", ledger.advance("starts")) if groups else -1)
+                Realm(name, tuple(code), _number(ledger, ledger.advance("starts")) if groups else -1)
             )
         except Held:
             # Somebody else made this realm, or took this code, a moment ago.
@@ -81,7 +82,7 @@ def admit(
     while tries < _TRIES:
         start = ledger.advance("starts")
         categories = allotment.draw(start, lambda keys: ledger.taken("code", keys), foreign())
-        uid = _number(ledger, "uid", start) if own_uid else -1
+        uid = _number(ledger, start) if own_uid else -1
         guest = Guest(
             uuid=uuid,
             incarnation=0,
@@ -170,10 +171,11 @@ def _ending(ledger: Ledger, claim: str) -> bool:
     return guest is None or (guest.state != "stuck" and not survivors(guest))
 
 
-def _number(ledger: Ledger, kind: str, start: int) -> int:
-    """A uid or gid that nobody in this ledger has; no other start has the same number."""
+def _number(ledger: Ledger, start: int) -> int:
+    """A uid or gid that neither a guest nor a realm of this ledger has; no other start has the same number."""
     offset = int.from_bytes(ledger.secret()[:4], "big")
     number = UID_BASE + (offset + start) % UID_COUNT
-    if ledger.taken(kind, [str(number)]):
-        return _number(ledger, kind, ledger.advance("starts"))
+    # A guest's uid is its gid too: no realm may have that as its group.
+    if ledger.taken("uid", [str(number)]) or ledger.taken("gid", [str(number)]):
+        return _number(ledger, ledger.advance("starts"))
     return number

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from septum.errors import ArgvError, Denied, SeptumError
 from septum.guests.resource import Resource
 from septum.host import dac
+from septum.host.credentials import GUEST_UIDS
 from septum.host.driver import Facts, Item
 from septum.host.objects import Found, Gone, look
 
@@ -128,6 +129,8 @@ def _item(resource: Resource, allowed: Allowed, finder: Callable[[str], Found]) 
             resource = resource._replace(path=real)  # a symlink that leads to no file yet
         return Item(resource, None, found.parent, search)
     _refuse_type(resource, facts)
+    if resource.kind == "peer-socket" and facts.uid in GUEST_UIDS:
+        _refuse_guests_socket(resource, facts, allowed)
     platform = resource.kind not in _UNCHANGED and _is_platform(resource, facts, allowed)
     if not platform and resource.kind not in _UNCHANGED:
         _refuse_place(resource, facts.path, allowed)
@@ -208,6 +211,18 @@ def _refuse_links(resource: Resource, facts: Facts, allowed: Allowed) -> None:
             target=facts.path,
             rule="what is done to one name is done to all of them, and the others may be somebody else's",
             remedy=f"copy it, or if that is meant: --allow-path {facts.path}",
+        )
+
+
+def _refuse_guests_socket(resource: Resource, facts: Facts, allowed: Allowed) -> None:
+    """Such as another guest's monitor. Permission bits keep guests from it, and the launcher must not open them."""
+    if facts.path not in allowed.paths | allowed.shared:
+        raise Denied(
+            f"{resource.option} names a socket of another guest",
+            target=facts.path,
+            holder=f"uid {facts.uid}",
+            rule="guests meet only where that was declared",
+            remedy=f"if that is meant: --allow-path {facts.path}",
         )
 
 
