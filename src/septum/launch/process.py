@@ -34,7 +34,9 @@ def start_time(pid: int) -> int:
         return 0
     # The second field is the program's name in parentheses and may itself hold parentheses and blanks.
     fields = text[text.rindex(b")") + 2 :].split()
-    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+    state, threads, started = fields[0], int(fields[17]), int(fields[19])
+    # A first thread that has ended shows as a zombie while others of the process go on.
+    return 0 if state in (b"Z", b"X") and threads <= 1 else started
 
 
 def alive(boot: str, pid: int, started: int) -> bool:
@@ -117,7 +119,8 @@ def find_program(name: str, path: str, skip: str = "") -> str:
 def given_environment() -> list[bytes]:
     """The environment as this process was given it."""
     with open("/proc/self/environ", "rb") as file:
-        return [entry for entry in file.read().split(b"\0") if entry]
+        # Each entry ends with NUL, an empty one too.
+        return file.read().split(b"\0")[:-1]
 
 
 def become(program: str, argv: tuple[str, ...], environment: list[bytes]) -> NoReturn:
