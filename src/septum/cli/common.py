@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import Any
 
+from septum.cli.main import printable as printable
 from septum.errors import NotFound
 from septum.launch import state
 from septum.ledger.protocol import Ledger
@@ -51,7 +52,8 @@ def find_guest(options: Namespace, reference: str) -> tuple[Ledger, Guest]:
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """ASCII only: a path that is not UTF-8 has no other form that every terminal and parser takes."""
+    print(json.dumps(value, indent=2))
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -60,8 +62,3 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     for row in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def printable(text: str) -> str:
-    """Text from outside, safe on a terminal."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

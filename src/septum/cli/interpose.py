@@ -9,8 +9,7 @@ import os
 import sys
 from typing import NoReturn
 
-from septum.cli.main import report
-from septum.errors import SeptumError
+from septum.cli.main import guarded
 from septum.launch import state
 from septum.launch.inspect import Allowed
 from septum.launch.plan import Request
@@ -19,6 +18,10 @@ from septum.launch.run import run
 
 def main() -> NoReturn:
     """Entry of the command ``septum-qemu``."""
+    guarded(_main)
+
+
+def _main() -> NoReturn:
     environment = os.environ
     called = os.path.basename(sys.argv[0])
     own = os.path.realpath(sys.argv[0])
@@ -36,11 +39,7 @@ def main() -> NoReturn:
         skip=own,
         tmpdir=environment.get("TMPDIR", "/var/tmp"),
     )
-    try:
-        run(request, folder)
-    except SeptumError as error:
-        report(error)
-        sys.exit(error.exit_status)
+    run(request, folder)
 
 
 if __name__ == "__main__":

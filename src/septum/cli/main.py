@@ -5,7 +5,7 @@ with the guest's own. They follow env(1), nohup(1) and timeout(1).
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, Final, NoReturn
 
@@ -17,8 +17,18 @@ VERBS: Final = ("run", "plan", "ps", "show", "explain", "reconcile", "doctor", "
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Entry of the command ``septum``."""
     words = list(sys.argv[1:] if argv is None else argv)
+    guarded(lambda: sys.exit(_dispatch(words)), words)
+
+
+def guarded(act: Callable[[], NoReturn], words: Sequence[str] = ()) -> NoReturn:
+    """Runs what a command does; failures become messages and the exit statuses above.
+
+    Args:
+        act: ends by `sys.exit`, by raising, or by becoming another program.
+        words: septum's own words of the command line.
+    """
     try:
-        sys.exit(_dispatch(words))
+        act()
     except SeptumError as error:
         report(error, words)
         sys.exit(error.exit_status)
@@ -28,7 +38,6 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         # Whoever read our output has seen enough; nothing is left to flush for the interpreter.
         sys.stdout = None
         sys.exit(141)
-
     except Exception:  # a defect of septum: its exit status must not look like the guest's
         import traceback
 
@@ -44,7 +53,14 @@ def report(error: SeptumError, words: Sequence[str] = ()) -> None:
 
         print(json.dumps(error.as_dict()), file=sys.stderr)
     else:
-        print(f"septum: {error}", file=sys.stderr)
+        # Names come from command lines and image headers; none of them may speak to the terminal.
+        lines = [printable(line) for line in str(error).split("\n")]
+        print("septum: " + "\n".join(lines), file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """Text from outside, safe on a terminal."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def verb(name: str) -> Any:
