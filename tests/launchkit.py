@@ -311,7 +311,7 @@ def forked(act: Callable[[], object], output: Path | None = None) -> int:
             for fd in (1, 2):
                 os.dup2(into, fd)
             close_range(3, 0xFFFFFFFF)
-            sys.stdout = sys.stderr = open(2, "w", closefd=False)
+            sys.stdout = sys.stderr = os.fdopen(2, "w", closefd=False)
             act()
         except BaseException as error:
             os.write(2, traceback.format_exc().encode())

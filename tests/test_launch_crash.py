@@ -94,7 +94,8 @@ def folders_on_the_way(place: World) -> Request:
 def several_things(place: World) -> Request:
     base = place.qcow2("base.qcow2")
     top = place.qcow2("top.qcow2", base)
-    words = f"-D {place.folder}/a.log -qmp unix:{place.folder}/a.qmp,server=on,wait=off -cdrom {place.image('cd.iso', 0o600)}"
+    cdrom = place.image("cd.iso", 0o600)
+    words = f"-D {place.folder}/a.log -qmp unix:{place.folder}/a.qmp,server=on,wait=off -cdrom {cdrom}"
     return request(place, "-name", "a", "-drive", f"file={top},format=qcow2", *words.split())
 
 
