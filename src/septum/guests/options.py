@@ -31,11 +31,11 @@ QUERIES = frozenset("h help version audio-help".split())
 
 # An argument that never names anything on the host.
 PLAIN = frozenset(
-    """cpu smp numa set m uuid vga g append compat d dfilter seed action loadvm rtc watchdog watchdog-action echr
+    """cpu smp numa set m vga g append compat d dfilter seed action loadvm rtc watchdog watchdog-action echr
     prom-env semihosting-config msg iscsi mon id rotate clock tb-size balloon soundhw startdate bt hdachs
     kvm-shadow-memory nvram cpu-vendor domid domain-name vcpus vcpu_avail videoram vncpasswd gfx_passthru
-    no-ide-dma bootp enable-nested tpm-version timeoffset stealtime realtime-clock runas name net-ifname
-    icount-align xen-domid""".split()
+    no-ide-dma bootp enable-nested tpm-version timeoffset stealtime realtime-clock net-ifname
+    icount-align """.split()
 )
 
 # The argument is the path.
@@ -69,4 +69,4 @@ DRIVE_SHORTCUTS: dict[str, list[tuple[str, str]]] = {
 DEVICE_STRINGS = frozenset("serial parallel monitor qmp qmp-pretty debugcon gdb qtest virtioconsole".split())
 
 # One thing, two names.
-SYNONYMS = {"M": "machine", "enable-kvm": "enable-kvm", "hax": "enable-hax", "kvm": "enable-kvm"}
+SYNONYMS = {"M": "machine", "hax": "enable-hax", "kvm": "enable-kvm"}
