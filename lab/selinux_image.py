@@ -12,7 +12,8 @@ from pathlib import Path
 from lab import agent, cache, debian, guest, initramfs
 
 _HERE = Path(__file__).parent
-CIL = (_HERE.parent / "policy" / "host", _HERE / "cil")  # what septum ships, and what only tests need
+SHIPPED = tuple(sorted((_HERE.parent / "policy" / "host").glob("*.cil")))
+FOR_TESTS = tuple(sorted((_HERE / "cil").glob("*.cil")))
 _FILES = _HERE / "files"
 
 PACKAGES = (
@@ -49,7 +50,8 @@ def image() -> Path:
     """A folder with ``disk`` (raw), ``vmlinuz``, ``initrd`` and ``policy`` (the machine's compiled policy)."""
     key = cache.recipe(
         root().name,
-        *CIL,
+        *SHIPPED,
+        *FOR_TESTS,
         _FILES,
         Path(agent.__file__),
         Path(initramfs.__file__),
@@ -60,12 +62,13 @@ def image() -> Path:
 
 
 def policy(*modules: Path) -> Path:
-    """The machine's policy with further modules in it, compiled here, for `Machine.load_policy`.
+    """Debian's policy with modules in it, compiled here, for `Machine.load_policy`.
 
     Args:
-        modules: CIL files; each is a module of the file's name.
+        modules: CIL files; each is a module of the file's name. The machine starts with `SHIPPED` and `FOR_TESTS`,
+            and needs the latter.
     """
-    key = cache.recipe(root().name, *CIL, *modules)
+    key = cache.recipe(root().name, *modules)
     return cache.artifact("selinux-policy", key, lambda target: _build_policy(target, modules)) / "policy"
 
 
@@ -77,10 +80,9 @@ def _build_policy(target: Path, modules: Sequence[Path]) -> None:
     _compile(work, target / "policy", modules)
 
 
-def _compile(work: Path, target: Path, modules: Sequence[Path] = ()) -> None:
-    """Adds our modules and `modules` to the policy store below `work`, and copies the outcome."""
-    ours = [path for folder in CIL for path in sorted(folder.glob("*.cil"))]
-    installed = [word for path in (*ours, *modules) for word in ("-i", path)]
+def _compile(work: Path, target: Path, modules: Sequence[Path]) -> None:
+    """Adds modules to the policy store below `work`, and copies the outcome."""
+    installed = [word for path in modules for word in ("-i", path)]
     cache.run(["semodule", "-p", work, "-s", "default", "-n", *installed])
     (compiled,) = (work / "etc/selinux/default/policy").iterdir()
     shutil.copy(compiled, target)
@@ -99,7 +101,7 @@ def _build_image(target: Path) -> None:
     initramfs.write(target / "initrd", _FILES / "initramfs-init", initramfs.module_files(modules, _MODULES))
     _fill(work)
     cache.say("compiling the policy")
-    _compile(work, target / "policy")
+    _compile(work, target / "policy", (*SHIPPED, *FOR_TESTS))
     cache.say("labelling files, making the disk")
     cache.run(["setfiles", "-m", "-F", "-r", work, work / "etc/selinux/default/contexts/files/file_contexts", work])
     disk = target / "disk"

@@ -345,10 +345,27 @@ class TestProbe:
         assert works == "False"
         assert "nothing_t" in reason
 
-    def test_a_permissive_domain_and_a_rule_that_is_missing(self, machine: Machine, tmp_path: Path) -> None:
+    def test_debians_policy_alone_does_not_let_septum_start_guests(self, machine: Machine) -> None:
+        bare = selinux_image.policy(*selinux_image.FOR_TESTS)
+        machine.run("touch /srv/disk", check=True)
+        before = label_in(machine, "/srv/disk")
+        run = ["run", "--driver", "selinux", "--", *QEMU, "-drive", "file=/srv/disk,format=raw"]
+        machine.load_policy(bare)
+        try:
+            works, reason = probe(machine, Types().process)[:2]
+            done = machine.run(["python3", "-m", "septum", *run], environment={"PYTHONPATH": SEPTUM})
+        finally:
+            machine.load_policy(selinux_image.image() / "policy")
+        assert works == "False"
+        assert "does not let unconfined_u:unconfined_r:unconfined_t:s0 start guests" in reason
+        assert done.status == 125
+        assert reason in done.errors
+        assert label_in(machine, "/srv/disk") == before
+
+    def test_a_permissive_domain(self, machine: Machine, tmp_path: Path) -> None:
         module = tmp_path / "lab_permissive.cil"
         module.write_text("(typepermissive svirt_t)\n")
-        machine.load_policy(selinux_image.policy(module))
+        machine.load_policy(selinux_image.policy(*selinux_image.SHIPPED, *selinux_image.FOR_TESTS, module))
         try:
             works, reason = probe(machine, Types().process)[:2]
         finally:
