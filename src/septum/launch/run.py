@@ -14,7 +14,8 @@ from typing import Any, Final, NoReturn
 
 from septum.errors import Held, SeptumError
 from septum.host import ops
-from septum.host.driver import Confinement, Driver, Operation, Step
+from septum.host.driver import Confinement, Driver, Item, Operation, Step
+from septum.host.objects import look
 from septum.labels import CategorySet
 from septum.launch import identity, plan, process, state, stored, watch
 from septum.launch.drivers import choose
@@ -116,12 +117,13 @@ def _apply(
     while True:
         entries = [_entry(guest, step, operations[step.op].capture(step)) for step in steps]
         try:
-            ledger.begin(guest.uuid, holds, entries)
+            written = ledger.begin(guest.uuid, holds, entries)
             break
         except Held as error:
             if "being restored" not in error.holder or time.monotonic() > deadline:
                 raise
             time.sleep(0.005)
+    _refuse_stale(ledger, guest, confinement.items, steps, written, operations)
     checkpoint("begun")
     for step in steps:
         original = _original(ledger, guest, step)
@@ -129,6 +131,52 @@ def _apply(
         operations[step.op].apply(step, original)
         checkpoint(f"after {step.op} {step.path}")
     return steps
+
+
+def _refuse_stale(
+    ledger: Ledger,
+    guest: Guest,
+    items: Iterable[Item],
+    steps: Sequence[Step],
+    written: Sequence[Entry],
+    operations: Mapping[str, Operation],
+) -> None:
+    """Makes sure that what was looked at before the objects were claimed is still so, now that nobody else has them.
+
+    Otherwise the journal could hold another guest's label as the original: that guest was put back in between.
+
+    Raises:
+        Held: something changed. The journal is closed, as nothing was applied yet.
+    """
+    stale = next(
+        (
+            item.facts.path
+            for item in items
+            if item.facts is not None
+            and item.resource.sharing == "exclusive"
+            and not item.platform
+            and item.resource.kind not in ("helper", "plugin", "sysfs", "tmpdir", "memory", "peer-socket")
+            and look(item.facts.path).facts != item.facts
+        ),
+        "",
+    )
+    for entry in written if not stale else ():
+        step = next(s for s in steps if (s.op, s.key, s.path) == (entry.op, entry.key, entry.path))
+        if dict(operations[step.op].capture(step)) != dict(entry.original):
+            stale = entry.path
+            break
+    if not stale:
+        return
+    ledger.end(guest.uuid)
+    ledger.orphan(guest.uuid)
+    for entry in written:
+        ledger.settle(entry.id, "untouched")
+    raise Held(
+        f"{stale} was changed while it was being claimed",
+        target=stale,
+        rule="what is put back at the end must be what was there before the guest",
+        remedy="run the command again",
+    )
 
 
 def _entry(guest: Guest, step: Step, original: Mapping[str, Any]) -> Entry:

@@ -49,12 +49,12 @@ def make(path: str) -> None:
             remedy="name another one with --state or SEPTUM_STATE",
         ) from error
     status = os.lstat(path)
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise LedgerError(
             "the ledger's folder is not safe to use",
             target=path,
             holder=f"uid {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}",
-            rule="it must be a directory of the caller's own that nobody else may write to",
+            rule="it must be a directory of the caller's own with mode 0700",
             remedy="name another one with --state or SEPTUM_STATE",
         )
 

@@ -124,7 +124,8 @@ class Watcher:
                 continue
         with state.undoing(self.folder):
             guest = self.ledger.guest(uuid)
-            if guest is None:
+            # Whoever held the lock before may have finished it, and the next incarnation may be here already.
+            if guest is None or survivors(guest):
                 return
             report = put_back(self.ledger, guest, self.operations)
         for step in report.steps:

@@ -40,8 +40,8 @@ class Guest(NamedTuple):
         uid: of its own, or -1.
         drivers: what enforces, strongest first.
         boot_id: of the boot in which it was started.
-        pid: of QEMU, 0 before `running`.
-        started: start time of `pid` in clock ticks since boot (field 22 of /proc/PID/stat); 0 before `running`.
+        pid: of QEMU; before `running` of the launcher, which becomes QEMU.
+        started: start time of `pid` in clock ticks since boot (field 22 of /proc/PID/stat).
         since: seconds since the epoch.
         argv: of QEMU.
         details: what drivers and `explain` need later: the confinement, cgroup, notes; JSON.
