@@ -133,6 +133,31 @@ def test_postcopy_and_ipc_follow_the_guest() -> None:
     assert "shmget" not in calls(uid=70001)
 
 
+def test_what_a_uid_or_a_namespace_would_refuse_the_filter_does() -> None:
+    shared, own = calls(uid=-1), calls(uid=70001)
+    assert shared - own == {"shmget", "semget", "msgget", "prlimit64", "setpriority", "ioprio_set"}
+
+
+@pytest.mark.root
+def test_a_shared_uid_is_no_way_to_other_processes_or_the_network() -> None:
+    parent, inet, datagram = os.getpid(), socket.AF_INET, socket.SOCK_DGRAM
+    tries: list[tuple[str, tuple[int, ...]]] = [
+        ("prlimit64", (parent, 0, 0, 0)),
+        ("setpriority", (os.PRIO_PROCESS, parent, 0)),
+        ("setpriority", (os.PRIO_USER, 0, 0)),
+        ("ioprio_set", (1, parent, 0)),
+        ("ioprio_set", (3, 0, 0)),
+        ("socket", (inet, datagram, 0)),
+        ("socket", (socket.AF_INET6, datagram, 0)),
+        # Of the process itself they go on working.
+        ("prlimit64", (0, 0, 0, 0)),
+        ("setpriority", (os.PRIO_PROCESS, 0, 0)),
+        ("ioprio_set", (1, 0, 0)),
+    ]
+    assert filtered(*tries, uid=-1) == [errno.EPERM] * 7 + [0] * 3
+    assert filtered(("socket", (inet, datagram, 0)), uid=-1, network=True) == [0]
+
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 

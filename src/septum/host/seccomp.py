@@ -39,7 +39,11 @@ _ARGS_OFFSET: Final = 16
 AUDIT_ARCH: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32_SYSCALL_BIT: Final = 0x40000000
 
+_AF_INET: Final = 2
+_AF_INET6: Final = 10
 _AF_VSOCK: Final = 40
+_IOPRIO_WHO_PGRP: Final = 2
+_IOPRIO_WHO_USER: Final = 3
 _TIOCSTI: Final = 0x5412
 _TIOCLINUX: Final = 0x541C
 _CLONE_NEW: Final = (
@@ -63,14 +67,17 @@ NUMBERS: Final = {
         "semget": 64,
         "msgget": 68,
         "ptrace": 101,
+        "setpriority": 141,
         "pivot_root": 155,
         "mount": 165,
         "umount2": 166,
         "add_key": 248,
         "request_key": 249,
         "keyctl": 250,
+        "ioprio_set": 251,
         "unshare": 272,
         "perf_event_open": 298,
+        "prlimit64": 302,
         "setns": 308,
         "process_vm_readv": 310,
         "process_vm_writev": 311,
@@ -80,11 +87,13 @@ NUMBERS: Final = {
     },
     "aarch64": {
         "ioctl": 29,
+        "ioprio_set": 30,
         "umount2": 39,
         "mount": 40,
         "pivot_root": 41,
         "unshare": 97,
         "ptrace": 117,
+        "setpriority": 140,
         "msgget": 186,
         "semget": 190,
         "shmget": 194,
@@ -96,6 +105,7 @@ NUMBERS: Final = {
         "keyctl": 219,
         "clone": 220,
         "perf_event_open": 241,
+        "prlimit64": 261,
         "setns": 268,
         "process_vm_readv": 270,
         "process_vm_writev": 271,
@@ -177,7 +187,7 @@ def refusals(guest: Confinement, *, incoming: bool = False, io_uring: bool = Fal
     if not incoming:
         found.append(Refusal("userfaultfd", errno.EPERM, "no incoming migration"))
     if guest.uid < 0:
-        found += [Refusal(call, errno.EPERM, "no IPC namespace of its own") for call in ("shmget", "semget", "msgget")]
+        found += _with_a_shared_uid(guest)
     if not guest.network:
         found.append(Refusal("socket", errno.EPERM, "no network: other guests' vsock", Argument(0, "eq", _AF_VSOCK)))
     if not (guest.connects or guest.network):
@@ -186,6 +196,26 @@ def refusals(guest: Confinement, *, incoming: bool = False, io_uring: bool = Fal
         if not io_uring:
             found.append(Refusal("io_uring_setup", errno.EPERM, "a ring connects past this filter"))
     return tuple(found)
+
+
+def _with_a_shared_uid(guest: Confinement) -> Iterator[Refusal]:
+    """What a uid or a namespace of its own refuses to other guests.
+
+    Landlock's scope for signals is no help with limits: a process over its RLIMIT_CPU gets SIGKILL from the kernel.
+    """
+    for call in ("shmget", "semget", "msgget"):
+        yield Refusal(call, errno.EPERM, "no IPC namespace of its own")
+    others = "processes of the same uid"
+    yield Refusal("prlimit64", errno.EPERM, others, Argument(0, "nonzero", 0))
+    for position in (0, 1):
+        yield Refusal("setpriority", errno.EPERM, others, Argument(position, "nonzero", 0))
+    yield Refusal("ioprio_set", errno.EPERM, others, Argument(0, "eq", _IOPRIO_WHO_PGRP))
+    yield Refusal("ioprio_set", errno.EPERM, others, Argument(0, "eq", _IOPRIO_WHO_USER))
+    yield Refusal("ioprio_set", errno.EPERM, others, Argument(1, "nonzero", 0))
+    if not guest.network:
+        # Neither Landlock nor a filter of `connect` sees the address of a datagram that sendmsg takes.
+        for family in (_AF_INET, _AF_INET6):
+            yield Refusal("socket", errno.EPERM, "no network, and no network namespace", Argument(0, "eq", family))
 
 
 def number(call: str, machine: str) -> int:
