@@ -18,10 +18,10 @@ _NUMBERS: Final = {
     "x86_64": {
         "shmctl": 31, "semctl": 66, "msgctl": 71, "capset": 126, "prctl": 157, "swapon": 167, "reboot": 169,
         "sethostname": 170, "iopl": 172, "init_module": 175, "mq_open": 240, "mq_unlink": 241, "kexec_load": 246,
-        "ioprio_set": 251, "ioprio_get": 252, "get_robust_list": 274, "move_pages": 279,
+        "ioprio_get": 252, "get_robust_list": 274, "move_pages": 279,
     },
     "aarch64": {
-        "ioprio_set": 30, "ioprio_get": 31, "capset": 91, "get_robust_list": 100, "kexec_load": 104,
+        "ioprio_get": 31, "capset": 91, "get_robust_list": 100, "kexec_load": 104,
         "init_module": 105, "reboot": 142, "sethostname": 161, "prctl": 167, "mq_open": 180, "mq_unlink": 181,
         "msgctl": 187, "semctl": 191, "shmctl": 195, "swapon": 224, "move_pages": 239,
     },

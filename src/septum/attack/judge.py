@@ -54,6 +54,8 @@ class Predictor:
         said = [self._way(way), self._modes(facts, access)] if facts else []
         if "selinux" in self.names:
             return self.rule("selinux: another guest's label")
+        if self.guest.uid < 0 and facts is not None and facts.uid == os.geteuid():
+            return self.owner(facts.uid)
         return self.rule(next((f"dac: {rule}" for _, allowed, rule in said if allowed is False), _NOTHING))
 
     def call(self, name: str, otherwise: str = "") -> Expectation:
@@ -66,6 +68,20 @@ class Predictor:
 
     def must(self, why: str) -> Expectation:
         return Expectation("allowed", why)
+
+    def owner(self, uid: int) -> Expectation:
+        """Of chmod and its like, which take the owner and are not Landlock's business."""
+        if "selinux" in self.names:
+            return self.rule("selinux: another guest's label")
+        if self.guest.uid < 0:
+            return Expectation("gap", f"uid {uid} is the caller's, and Landlock sees no such calls")
+        return self.rule(f"dac: it is uid {uid}'s" if uid != self.guest.uid else _NOTHING)
+
+    def affinity(self) -> Expectation:
+        """Of choosing another process's CPUs."""
+        if self.guest.uid < 0 and "selinux" not in self.names:
+            return Expectation("gap", "the uid is shared, and QEMU's threads choose each other's CPUs by this call")
+        return self.rule("dac: it is another uid's" if self.guest.uid >= 0 else "selinux: another process's label")
 
     def process(self, name: str) -> Expectation:
         """Of looking into another process: ptrace_may_access decides for memory, links and descriptors alike."""
@@ -98,9 +114,9 @@ class Predictor:
             return Expectation("open", "the command line asks for the host's network")
         if self.network_is_own:
             return self.rule("an empty network namespace")
-        if "connect" in self.filtered:
-            return self.rule(f"seccomp: {self.filtered['connect']}")
-        return Expectation("gap", "the command line opens connections, and the guest has no network namespace")
+        if "socket" in self.filtered:
+            return self.rule(f"seccomp: {self.filtered['socket']}")
+        return Expectation("gap", "the guest has no network namespace, and the host's policy decides")
 
     def path_socket(self, path: str, kind: str) -> Expectation:
         """Of talking to a unix socket that has a path.

@@ -26,7 +26,7 @@ def of_other_guests(stage: Stage, judge: Predictor) -> Iterator[Attempt]:
     """The monitors, consoles and displays of other guests."""
     for victim in stage.victims:
         for path in victim.sockets:
-            yield from _unix(judge, f"sockets of {victim.name}", path, must_be_shut=True)
+            yield _unix(judge, f"sockets of {victim.name}", path, must_be_shut=True)
 
 
 def of_the_host(stage: Stage, judge: Predictor) -> Iterator[Attempt]:
@@ -34,9 +34,9 @@ def of_the_host(stage: Stage, judge: Predictor) -> Iterator[Attempt]:
     probes, title = stage.probes, "channels"
     for path in stage.places["ledger"]:
         if path.endswith(".sock"):
-            yield from _unix(judge, "septum", path, must_be_shut=True)
+            yield _unix(judge, "septum", path, kind=socket.SOCK_SEQPACKET, must_be_shut=True)
     for path in (*stage.places["socket"], probes.stream):
-        yield from _unix(judge, title, path)
+        yield _unix(judge, title, path)
     yield Attempt(
         title,
         "send a datagram",
@@ -85,17 +85,13 @@ def _ipc(stage: Stage, judge: Predictor) -> Iterator[Attempt]:
         yield Attempt("channels", "POSIX message queue", f"/{probes.queue}", judge.ipc("mq_open"), open_it, _UNSEEN)
 
 
-def _unix(judge: Predictor, title: str, path: str, *, must_be_shut: bool = False) -> Iterator[Attempt]:
-    for name, kind, act in (
-        ("connect", "stream", _connecting(socket.AF_UNIX, socket.SOCK_STREAM, path)),
-        ("send a datagram", "dgram", _sending(socket.AF_UNIX, path)),
-    ):
-        expectation = judge.path_socket(path, kind)
-        if must_be_shut and expectation.expected != "refused":
-            expectation = judge.rule(f"nothing is known to refuse it: {expectation.why}")
-        elif kind == "dgram" and not must_be_shut:
-            continue
-        yield Attempt(title, name, path, expectation, act, DENIED, _REACHED)
+def _unix(
+    judge: Predictor, title: str, path: str, *, kind: int = socket.SOCK_STREAM, must_be_shut: bool = False
+) -> Attempt:
+    expectation = judge.path_socket(path, "stream")
+    if must_be_shut and expectation.expected != "refused":
+        expectation = judge.rule(f"nothing is known to refuse it: {expectation.why}")
+    return Attempt(title, "connect", path, expectation, _connecting(socket.AF_UNIX, kind, path), DENIED, _REACHED)
 
 
 def _connecting(family: int, kind: int, address: str | tuple[str, int]) -> Callable[[], None]:

@@ -69,7 +69,7 @@ def of_other_guests(stage: Stage, judge: Predictor) -> Iterator[Attempt]:
 def _on_object(stage: Stage, judge: Predictor, victim: Victim, number: int, thing: Object) -> Iterator[Attempt]:
     title, path = f"objects of {victim.name}", thing.path
     read, write = judge.file(path, "ro"), judge.file(path, "rw")
-    owner = judge.rule(f"dac: it is uid {thing.uid}'s" if thing.uid != stage.guest.uid else write.why)
+    owner = judge.owner(thing.uid)
     folder = judge.file(os.path.dirname(path), "rw")
     acl = bytes.fromhex(thing.acl)
     mine = os.path.dirname(stage.name(""))

@@ -31,6 +31,8 @@ def _on_process(judge: Predictor, process: Process) -> Iterator[Attempt]:
     pid = process.pid
     title = f"process of {process.name}"
     inside = judge.process("ptrace_may_access")
+    other = "dac: it is another uid's" if judge.guest.uid >= 0 else ""
+    limits = judge.call("prlimit64", other)
 
     def attempt(
         name: str, expectation: Expectation, act: Callable[[], object], passed: frozenset[int] = frozenset()
@@ -46,7 +48,7 @@ def _on_process(judge: Predictor, process: Process) -> Iterator[Attempt]:
     yield attempt("kcmp", judge.call("kcmp"), lambda: call("kcmp", os.getpid(), pid, _KCMP_FILE, 0, 0))
     yield attempt("get_robust_list", inside, lambda: call("get_robust_list", pid, bytes(8), bytes(8)))
     yield attempt("move_pages", inside, lambda: call("move_pages", pid, 0, None, None, None, 0))
-    yield attempt("prlimit", inside, lambda: resource.prlimit(pid, resource.RLIMIT_NOFILE))
+    yield attempt("prlimit", limits, lambda: resource.prlimit(pid, resource.RLIMIT_NOFILE))
     for name in _FILES:
         # Which of them anybody may read is the kernel's business; what a guest may read is septum's.
         yield attempt(
@@ -58,10 +60,9 @@ def _on_process(judge: Predictor, process: Process) -> Iterator[Attempt]:
     path = f"/proc/{pid}/oom_score_adj"
     yield attempt("write oom_score_adj", judge.file(path, "rw"), opened(path, os.O_WRONLY))
     yield attempt("write mem", judge.file(f"/proc/{pid}/mem", "rw"), opened(f"/proc/{pid}/mem", os.O_RDWR))
-    other = judge.rule("dac: it is another uid's" if judge.guest.uid >= 0 else "the caller's uid")
-    yield attempt("set its priority", other, lambda: _same_priority(pid))
-    yield attempt("set its CPUs", other, lambda: os.sched_setaffinity(pid, os.sched_getaffinity(pid)))
-    yield attempt("set its I/O priority", other, lambda: _same_io_priority(pid))
+    yield attempt("set its priority", judge.call("setpriority", other), lambda: _same_priority(pid))
+    yield attempt("set its CPUs", judge.affinity(), lambda: os.sched_setaffinity(pid, os.sched_getaffinity(pid)))
+    yield attempt("set its I/O priority", judge.call("ioprio_set", other), lambda: _same_io_priority(pid))
 
 
 def _by_pidfd(pid: int) -> None:
