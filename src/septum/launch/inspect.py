@@ -31,6 +31,8 @@ _NEVER: Final = frozenset(
 _BYTES: Final = frozenset({"image", "backing", "firmware", "kernel", "initrd", "dtb", "blob"})
 _TREES: Final = frozenset({"directory", "memory", "secret", "tmpdir", "config"})
 _UNCHANGED: Final = frozenset({"shared-device", "helper", "plugin", "sysfs", "tmpdir"})
+# What serves many guests at once: nodes, huge pages, sockets of services that QEMU connects to.
+_SHARED_BY_NATURE: Final = _UNCHANGED | {"memory", "peer-socket"}
 # Stands for a uid that owns nothing and is in no group, as every guest's is before anything was given to it.
 _NOBODY: Final = 0x7FFFFFFE
 
@@ -135,9 +137,11 @@ def _item(resource: Resource, allowed: Allowed, finder: Callable[[str], Found]) 
     if not platform and resource.kind not in _UNCHANGED:
         _refuse_place(resource, facts.path, allowed)
         _refuse_links(resource, facts, allowed)
+    if resource.kind in ("helper", "plugin"):
+        _refuse_program(resource, facts, allowed)
     if facts.path in allowed.shared:
         resource = resource._replace(sharing="shared")
-    elif resource.access == "rw" and resource.sharing == "shared" and resource.kind not in _UNCHANGED | {"memory"}:
+    elif resource.access == "rw" and resource.sharing == "shared" and resource.kind not in _SHARED_BY_NATURE:
         raise Denied(
             f"{resource.option} asks for an image that several guests write",
             target=facts.path,
@@ -201,6 +205,19 @@ def _refuse_place(resource: Resource, path: str, allowed: Allowed) -> None:
     if by:
         raise Denied(
             f"{resource.option} names {path}", target=path, rule=by, remedy=f"if that is meant: --allow-path {path}"
+        )
+
+
+def _refuse_program(resource: Resource, facts: Facts, allowed: Allowed) -> None:
+    """A program or plugin is readable to the guest as it is, so nothing may pass for one that is no such thing."""
+    sound = facts.uid in (0, os.geteuid()) and facts.mode & 0o022 == 0
+    program = _below(facts.path, PLATFORM) or (resource.kind == "helper" and facts.mode & 0o111)
+    if not (sound and program) and facts.path not in allowed.paths:
+        raise Denied(
+            f"{resource.option} names {facts.path} as a {resource.kind}",
+            target=facts.path,
+            rule="what QEMU executes or loads belongs to root, nobody else may write it, and it is a program",
+            remedy=f"install it below /usr, or if that is meant: --allow-path {facts.path}",
         )
 
 
