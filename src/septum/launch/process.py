@@ -16,6 +16,18 @@ from septum.host import kernel
 _IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+# SQLite puts /dev/null, inheritable, where it would have got one of these for its files. They are looked at before.
+_CLOSED: Final = tuple(fd for fd in (0, 1, 2) if not _is_open(fd))
+
+
 def boot_id() -> str:
     """The running kernel's id of this boot."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
@@ -136,6 +148,9 @@ def become(program: str, argv: tuple[str, ...], environment: list[bytes]) -> NoR
     """
     for number in _IGNORED_BY_PYTHON:
         signal.signal(number, signal.SIG_DFL)
+    for fd in _CLOSED:
+        if _is_open(fd):
+            os.set_inheritable(fd, False)
     try:
         kernel.execve(os.fsencode(program), [os.fsencode(arg) for arg in argv], environment)
     except HostError as error:

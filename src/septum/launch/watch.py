@@ -139,4 +139,6 @@ def _spawn(folder: str, lock: int, listener: int) -> None:
             os._exit(1)
     os.close(log)
     os.close(null)
-    os.waitpid(child, 0)
+    # A caller that ignores SIGCHLD has left that to the kernel, and there is no status to be had.
+    with suppress(ChildProcessError):
+        os.waitpid(child, 0)
