@@ -169,6 +169,18 @@ def confine(subject: Subject, identity: Identity, *, run_dir: str = "") -> Confi
     )
 
 
+def needs_root(command: CommandLine) -> str:
+    """What on the command line QEMU will not manage under a uid of its own; "" if there is nothing.
+
+    A tap device that is there already and has no owner may be opened by anybody (drivers/net/tun.c `tun_not_capable`);
+    making one, or running a script that configures it, takes CAP_NET_ADMIN.
+    """
+    script = next((resource.option for resource in command.resources if "tap,script=" in resource.option), "")
+    if not script:
+        return ""
+    return f"{script}: QEMU runs as a uid of its own and can't set up a tap; make it beforehand and say script=no"
+
+
 def steps_of(drivers: Iterable[Driver], guest: Confinement) -> tuple[Step, ...]:
     """All drivers' steps, in order. What several of them want is done once; a file
     that several want made is made with what all of them say."""

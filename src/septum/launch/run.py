@@ -62,10 +62,13 @@ def run(
     )
     for warning in subject.warnings:
         print(f"septum: {warning}", file=sys.stderr)
+    uuid = identity.check_uuid(subject.uuid) if subject.uuid else identity.new_uuid()
+    own_uid = os.geteuid() == 0 and any(driver.name == "landlock" for driver in chosen)
+    if own_uid and plan.needs_root(subject.command):
+        print(f"septum: {plan.needs_root(subject.command)}", file=sys.stderr)
     state.make(folder)
     ledger = SqliteLedger(folder)
     operations = operations_of(chosen)
-    uuid = subject.uuid or identity.new_uuid()
     checkpoint("before hand-over")
     watch.hand_over(folder, uuid)
     checkpoint("handed over")
@@ -73,7 +76,6 @@ def run(
     guest: Guest | None = None
     try:
         begun += [back for back in (driver.begin(uuid) for driver in chosen) if back is not None]
-        own_uid = os.geteuid() == 0 and any(driver.name == "landlock" for driver in chosen)
 
         def foreign() -> list[CategorySet]:
             return [categories for driver in chosen for categories in driver.foreign()]
