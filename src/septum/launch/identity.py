@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from septum.errors import ArgvError, Denied, Exhausted, Held
+from septum.errors import Denied, Exhausted, Held
 from septum.host.credentials import GUEST_UIDS
 from septum.host.driver import Driver
 from septum.labels import Allotment, CategorySet, Level, RealmScheme, draw_realm
@@ -150,18 +150,6 @@ def new_uuid() -> str:
     raw[8] = raw[8] & 0x3F | 0x80
     text = raw.hex()
     return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
-
-
-def check_uuid(uuid: str) -> str:
-    """The UUID of ``-uuid`` in lower case; it becomes a folder's name, so its form matters.
-
-    Raises:
-        ArgvError: QEMU would not take it either.
-    """
-    parts = uuid.lower().split("-")
-    if [len(part) for part in parts] != [8, 4, 4, 4, 12] or set("".join(parts)) - set("0123456789abcdef"):
-        raise ArgvError(f"-uuid {uuid!r} is no UUID", target="-uuid", rule="RFC 9562: 8-4-4-4-12 hexadecimal digits")
-    return uuid.lower()
 
 
 def check_name(name: str, what: str) -> None:

@@ -62,7 +62,7 @@ def run(
     )
     for warning in subject.warnings:
         print(f"septum: {warning}", file=sys.stderr)
-    uuid = identity.check_uuid(subject.uuid) if subject.uuid else identity.new_uuid()
+    uuid = subject.uuid.lower() or identity.new_uuid()
     own_uid = os.geteuid() == 0 and any(driver.name == "landlock" for driver in chosen)
     if own_uid and plan.needs_root(subject.command):
         print(f"septum: {plan.needs_root(subject.command)}", file=sys.stderr)
