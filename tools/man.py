@@ -1,0 +1,138 @@
+"""Writes docs/man/septum.1 and docs/man/septum-qemu.1: ``python tools/man.py``.
+
+Verbs, options and their help come from the parsers, the rest is here. A test compares the files with what this gives.
+"""
+
+import os
+import re
+from argparse import Action, ArgumentParser
+from collections.abc import Iterator
+from pathlib import Path
+
+from septum import __version__
+from septum.cli.main import VERBS, verb
+
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "man"
+
+_NAME = "septum \\- keeps the guests of mutually distrusting owners apart"
+_DESCRIPTION = """\
+Runs QEMU command lines, each confined under a label and, as root, a uid of its own, and puts everything back that was
+changed for it once the guest is gone. What follows
+.B \\-\\-
+is a QEMU command line as it would be typed without septum.
+.PP
+Guests are named by name,
+.IR realm / name
+or uuid. A realm is one owner; it is made with its first guest.
+"""
+_ENVIRONMENT = (
+    ("SEPTUM_STATE", "folder of the ledger, if \\-\\-state is not given"),
+    ("SEPTUM_REALM", "the realm, if \\-\\-realm is not given"),
+    ("SEPTUM_DRIVER", "the drivers, if \\-\\-driver is not given"),
+    ("PATH", "where QEMU is looked for"),
+    ("TMPDIR", "where QEMU will put temporary files (snapshot=on)"),
+    ("XDG_STATE_HOME", "its folder septum is the ledger's, for users other than root; default: ~/.local/state"),
+)
+_QEMU_ENVIRONMENT = (
+    ("SEPTUM_REALM", "the realm; default: default"),
+    ("SEPTUM_NAME", "name of the guest; default: that of \\-name"),
+    ("SEPTUM_DRIVER", "selinux, landlock, both joined by a comma, or auto; default: auto"),
+    ("SEPTUM_STATE", "folder of the ledger"),
+    ("SEPTUM_QEMU", "the QEMU to run; default: by the name under which this program was called"),
+)
+_FILES = (
+    ("/var/lib/septum", "root's ledger: ledger.db, the watcher's socket and log (watch.sock, watch.log), two locks"),
+)
+_STATUS = (
+    ("125", "septum failed, or a rule forbids it; nothing runs"),
+    ("126", "QEMU is there and can't be executed"),
+    ("127", "there is no such program, guest or path"),
+    ("2", "septum's own command line is wrong"),
+)
+
+
+def roff(text: str) -> str:
+    """Text in which nothing is taken for a request or an escape."""
+    text = text.replace("\\", "\\e").replace("-", "\\-").replace("…", "...")
+    return re.sub(r"^([.'])", r"\\&\1", text)
+
+
+def _option(parser: ArgumentParser, action: Action) -> Iterator[str]:
+    names = ", ".join(f"\\fB{roff(name)}\\fR" for name in action.option_strings)
+    if action.nargs != 0:
+        value = action.metavar or (action.choices and "|".join(action.choices)) or action.dest
+        names += f"{' ' if names else ''}\\fI{roff(str(value))}\\fR"
+    text = (action.help or "") % {"default": action.default, "prog": parser.prog}
+    yield from (".TP", names, roff(text) or "see above")
+
+
+def _verb(name: str) -> Iterator[str]:
+    module = verb(name)
+    parser = ArgumentParser(prog=f"septum {name}")
+    module.arguments(parser)
+    usage = re.sub(r"\s+", " ", parser.format_usage()).removeprefix("usage: ").strip()
+    yield from (f".SS {name}", roff(module.HELP[:1].upper() + module.HELP[1:]) + ".", ".PP", f"\\fB{roff(usage)}\\fR")
+    for action in parser._actions:
+        if action.dest != "help":
+            yield from _option(parser, action)
+    if parser.epilog:
+        yield from (".PP", roff(parser.epilog))
+
+
+def _table(title: str, rows: tuple[tuple[str, str], ...]) -> Iterator[str]:
+    yield f".SH {title}"
+    for name, text in rows:
+        yield from (".TP", f".B {name}", text)
+
+
+def septum() -> str:
+    """The page septum(1)."""
+    lines = [f'.TH SEPTUM 1 "" "septum {__version__}" "septum"', ".SH NAME", _NAME, ".SH SYNOPSIS"]
+    lines += [".B septum", ".I verb", "[options] [\\-\\- qemu\\-system\\-x86_64 ...]", ".SH DESCRIPTION"]
+    lines += [_DESCRIPTION.rstrip(), ".SH VERBS"]
+    for name in VERBS:
+        lines += _verb(name)
+    lines += [*_table("ENVIRONMENT", _ENVIRONMENT), *_table("FILES", _FILES), *_table("EXIT STATUS", _STATUS)]
+    lines += [".PP", "Otherwise 0;", ".B septum run", "ends as QEMU ends, since it has become QEMU."]
+    lines += [".SH SEE ALSO", ".BR septum\\-qemu (1),", ".BR qemu\\-system (1),", ".BR landlock (7)"]
+    return "\n".join(lines) + "\n"
+
+
+def septum_qemu() -> str:
+    """The page septum-qemu(1)."""
+    lines = [f'.TH SEPTUM\\-QEMU 1 "" "septum {__version__}" "septum"', ".SH NAME"]
+    lines += ["septum\\-qemu \\- septum run for programs that call QEMU themselves", ".SH SYNOPSIS"]
+    lines += [".B septum\\-qemu", "[QEMU's options]", ".SH DESCRIPTION"]
+    lines += [
+        "Does what", ".B septum run", "does, with a command line that is wholly QEMU's. A symbolic link to it under",
+        "QEMU's own name, in a folder that comes earlier in PATH, is enough: the real one is looked for further on.",
+        "Called as septum\\-qemu it runs the emulator of this machine's architecture.",
+        ".PP", "Exceptions from the rules (\\-\\-allow\\-path and the like) can't be given here: use", ".B septum run.",
+    ]  # fmt: skip
+    lines += [*_table("ENVIRONMENT", _QEMU_ENVIRONMENT), *_table("EXIT STATUS", _STATUS)]
+    lines += [".PP", "Otherwise QEMU's own.", ".SH SEE ALSO", ".BR septum (1)"]
+    return "\n".join(lines) + "\n"
+
+
+def pages() -> dict[str, str]:
+    """File name → content, whatever SEPTUM_* is set here."""
+    saved = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("SEPTUM_")}
+    columns = os.environ.get("COLUMNS")
+    try:
+        os.environ["COLUMNS"] = "200"
+        return {"septum.1": septum(), "septum-qemu.1": septum_qemu()}
+    finally:
+        os.environ.update(saved)
+        if columns is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = columns
+
+
+def main() -> None:
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text)
+
+
+if __name__ == "__main__":
+    main()
