@@ -20,6 +20,7 @@ from septum.errors import SeptumError
 from septum.guests import parse
 from septum.host import kernel
 from septum.host.driver import Entry
+from septum.launch import drivers
 
 EACH: Final = 0.5  # seconds for one attempt
 REPORT: Final = 3  # descriptor that reports go to
@@ -102,7 +103,7 @@ def main() -> NoReturn:
         line += read
     job: dict[str, Any] = json.loads(line)
     stage = from_json(job["stage"])
-    judge = Predictor(stage.guest, (), parse(job["argv"], cwd="/"))
+    judge = Predictor(stage.guest, drivers.make(job["drivers"]), parse(job["argv"], cwd="/"))
     attack(list(attempts(stage, judge)))
 
 

@@ -35,17 +35,25 @@ class Predictor:
         self.network_is_own = bool(namespaces.flags(guest) & kernel.CLONE_NEWNET) and "landlock" in self.names
         self.mine = {item.facts.path: item.resource for item in guest.items if item.facts is not None}
 
-    def file(self, path: str, access: str) -> Expectation:
-        """Of opening it: `allowed` if the command line names it or the platform's rules do, else refused."""
+    def file(self, path: str, access: str, *, of_host: bool = False) -> Expectation:
+        """Of opening it: `allowed` if the command line names it, else refused.
+
+        Args:
+            path: of the object.
+            access: `ro` or `rw`.
+            of_host: it belongs to no guest and not to septum, so that the host's SELinux policy may allow it.
+        """
         facts, way = facts_of(path)
         if facts is None:
             return Expectation("refused", "it can't be reached")
-        said = [self._way(way), self._modes(facts, access)]
-        said += [(v.mechanism, v.allowed, v.rule) for v in (d.explain(self.guest, facts, access) for d in self.drivers)]
-        denied = [f"{mechanism}: {rule}" for mechanism, allowed, rule in said if allowed is False]
         resource = self.mine.get(facts.path)
         if resource is not None and not (access == "rw" and resource.access == "ro"):
             return Expectation("allowed", f"{resource.option} names it")
+        said = [self._way(way), self._modes(facts, access)]
+        said += [(v.mechanism, v.allowed, v.rule) for v in (d.explain(self.guest, facts, access) for d in self.drivers)]
+        denied = [f"{mechanism}: {rule}" for mechanism, allowed, rule in said if allowed is False]
+        if of_host and not denied and self.names == {"selinux"}:
+            return Expectation("gap", f"the host's policy decides, and it does not refuse: {said[-1][2]}")
         return Expectation("refused", "; ".join(dict.fromkeys(denied)) or _NOTHING)
 
     def modes(self, path: str, access: str) -> Expectation:
@@ -59,9 +67,17 @@ class Predictor:
         return self.rule(next((f"dac: {rule}" for _, allowed, rule in said if allowed is False), _NOTHING))
 
     def call(self, name: str, otherwise: str = "") -> Expectation:
-        """Of a system call: the filter's reason, and what holds without the filter."""
+        """Of a system call.
+
+        Args:
+            name: of the call.
+            otherwise: what refuses it where no filter does; "" if nothing would.
+        """
         reasons = [f"seccomp: {self.filtered[name]}"] if name in self.filtered else []
-        return self.rule("; ".join([*reasons, *([otherwise or self._powerless()] if otherwise or not reasons else [])]))
+        reasons += [otherwise] if otherwise else []
+        if not reasons and self.names == {"selinux"}:
+            return Expectation("gap", "the selinux driver alone filters no system calls")
+        return self.rule("; ".join(reasons) or _NOTHING)
 
     def rule(self, why: str) -> Expectation:
         return Expectation("refused", why)
@@ -91,6 +107,8 @@ class Predictor:
     def signal(self) -> Expectation:
         if "landlock" in self.names and self.guest.uid < 0 and self.abi < _SCOPE_ABI:
             return Expectation("gap", f"Landlock ABI {self.abi} knows no scope for signals, and the uid is shared")
+        if self.names == {"selinux"}:
+            return Expectation("gap", "policies let any domain see whether a process is there (signull), no more")
         scope = "landlock: signals stay in the domain" if self.abi >= _SCOPE_ABI else ""
         return self.rule(self._uid() + scope)
 
@@ -141,10 +159,9 @@ class Predictor:
         """Of executing something else than QEMU."""
         if self.guest.executes:
             return Expectation("open", "the command line makes QEMU run helpers")
-        return self.rule("landlock: only QEMU and its loader may be executed" if self.abi else "selinux: no such rule")
-
-    def _powerless(self) -> str:
-        return "no capability" if self.guest.uid >= 0 else "selinux" if "selinux" in self.names else "the caller's uid"
+        if self.names == {"selinux"}:
+            return Expectation("gap", "the host's policy decides; it stays in the domain")
+        return self.rule("landlock: only QEMU and its loader may be executed")
 
     def _uid(self) -> str:
         return f"uid {self.guest.uid} is nobody else's; " if self.guest.uid >= 0 else ""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
 
-from septum.attack.calls import apart, call, executing, loading
+from septum.attack.calls import apart, call, executing, loading, read_memory
 from septum.attack.judge import Predictor
 from septum.attack.model import DENIED, Attempt
 from septum.attack.stage import Stage
@@ -27,7 +27,9 @@ def itself(stage: Stage, judge: Predictor) -> Iterator[Attempt]:
         yield Attempt(title, "stack a wider ruleset, then write", victim, why, _apart(lambda: _widened(victim)))
         filtered = judge.call("process_vm_readv")
         act = _apart(_refiltered)
-        yield Attempt(title, "stack a wider filter, then read memory", "", filtered, act, DENIED)
+        yield Attempt(
+            title, "stack a wider filter, then read memory", "", filtered, act, DENIED, frozenset({errno.EFAULT})
+        )
     yield Attempt(
         title,
         "clear no_new_privs",
@@ -67,7 +69,7 @@ def _widened(path: str) -> None:
 
 def _refiltered() -> None:
     kernel.seccomp_filter(_ALLOW_ALL)
-    call("process_vm_readv", os.getpid(), bytes(16), 1, bytes(16), 1, 0)
+    read_memory(os.getpid())
 
 
 def _labelling(path: str, context: str) -> Callable[[], None]:

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import struct
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -18,23 +19,26 @@ _TIOCSTI: Final = 0x5412
 _AT_FDCWD: Final = -100
 _OPEN_TREE_CLONE: Final = 1
 _SIGCHLD: Final = 17
+# struct perf_event_attr, its first 64 bytes: type PERF_TYPE_SOFTWARE, size, config PERF_COUNT_SW_DUMMY
+_SW_DUMMY: Final = struct.pack("@IIQ48x", 1, 64, 9)
 _ARGUMENTS_LOOKED_AT: Final = frozenset({errno.EINVAL, errno.EFAULT, errno.E2BIG, errno.ENOENT, errno.EBADF})
 # (call, its arguments, errors that come after permission): all of them harmless if they are let through.
 _FILTERED: Final[tuple[tuple[str, tuple[int | bytes | None, ...], frozenset[int]], ...]] = (
     ("mount", (b"none\0", b"/\0", b"septum-none\0", 0, None), frozenset({errno.ENODEV})),
-    ("umount2", (b"/proc/self/none\0", 0), frozenset({errno.ENOENT, errno.EINVAL})),
+    ("umount2", (b"/proc/self\0", 0), frozenset({errno.EINVAL})),
     ("pivot_root", (b"/\0", b"/\0"), frozenset({errno.EBUSY, errno.EINVAL})),
     ("fsopen", (b"septum-none\0", 0), frozenset({errno.ENODEV})),
     ("fspick", (_AT_FDCWD, b"/\0", 0xFFFF), frozenset({errno.EINVAL})),
     ("open_tree", (_AT_FDCWD, b"/\0", _OPEN_TREE_CLONE), frozenset()),
     ("bpf", (0, bytes(8), 8), _ARGUMENTS_LOOKED_AT),
-    ("perf_event_open", (bytes(8), 0, -1, -1, 0), _ARGUMENTS_LOOKED_AT),
+    ("perf_event_open", (_SW_DUMMY, 0, -1, -1, 0), frozenset()),
     ("keyctl", (0, -3, 0), frozenset({errno.ENOKEY})),
-    ("add_key", (b"septum-none\0", b"x\0", b"x", 1, -3), frozenset({errno.ENODEV})),
+    ("add_key", (b"septum-none\0", b"x\0", b"x", 1, -3), frozenset({errno.ENODEV, errno.ENOKEY})),
     ("request_key", (b"user\0", b"septum-none\0", None, 0), frozenset({errno.ENOKEY})),
     ("io_uring_setup", (0, bytes(120)), _ARGUMENTS_LOOKED_AT),
     ("userfaultfd", (0xFFFF,), frozenset({errno.EINVAL})),
 )
+_ALSO_PRIVILEGED: Final = frozenset("mount umount2 pivot_root fsopen fspick open_tree bpf".split())
 # (call, its arguments, errors after permission): the kernel asks for a capability first.
 _PRIVILEGED: Final[tuple[tuple[str, tuple[int | bytes | None, ...], frozenset[int]], ...]] = (
     ("init_module", (None, 0, b"\0"), frozenset({errno.ENOEXEC, errno.EFAULT})),
@@ -49,13 +53,12 @@ _PRIVILEGED: Final[tuple[tuple[str, tuple[int | bytes | None, ...], frozenset[in
 def calls(stage: Stage, judge: Predictor) -> Iterator[Attempt]:
     """System calls that reach beyond the process."""
     for name, arguments, passed in _FILTERED:
-        expectation = judge.call(name)
-        if name not in judge.filtered and name in ("userfaultfd", "io_uring_setup"):
+        expectation = judge.call(name, "no capability" if name in _ALSO_PRIVILEGED else "")
+        if "landlock" in judge.names and name not in judge.filtered and name in ("userfaultfd", "io_uring_setup"):
             expectation = Expectation("open", "the command line makes QEMU use it")
         yield _attempt(name, "", expectation, _calling(name, arguments), passed=passed)
     for name, arguments, passed in _PRIVILEGED:
-        # Root without SELinux is never attacked from; see `run`.
-        yield _attempt(name, "", judge.call(name), _calling(name, arguments), passed=passed)
+        yield _attempt(name, "", judge.call(name, "no capability"), _calling(name, arguments), passed=passed)
     yield from _namespaces(judge)
     yield _attempt(
         "ioctl TIOCSTI",
@@ -70,7 +73,12 @@ def calls(stage: Stage, judge: Predictor) -> Iterator[Attempt]:
 def _namespaces(judge: Predictor) -> Iterator[Attempt]:
     new = (("user", kernel.CLONE_NEWUSER), ("mount", kernel.CLONE_NEWNS), ("network", kernel.CLONE_NEWNET))
     for name, flag in new:
-        yield _attempt("unshare", f"a {name} namespace", judge.call("unshare"), _apart(kernel.unshare, flag))
+        yield _attempt(
+            "unshare",
+            f"a {name} namespace",
+            judge.call("unshare", "" if name == "user" else "no capability"),
+            _apart(kernel.unshare, flag),
+        )
     flags = kernel.CLONE_NEWUSER | _SIGCHLD
     yield _attempt("clone", "a user namespace", judge.call("clone"), lambda: _clone(flags))
     yield _attempt(
@@ -84,7 +92,11 @@ def _namespaces(judge: Predictor) -> Iterator[Attempt]:
     # EINVAL: SELinux takes descriptors away at exec and leaves /dev/null in their place.
     act = _apart(kernel.setns, HOST_NAMESPACE)
     yield _attempt(
-        "setns", "the host's network, by a descriptor at hand", judge.call("setns"), act, DENIED | {errno.EINVAL}
+        "setns",
+        "the host's network, by a descriptor at hand",
+        judge.call("setns", "no capability"),
+        act,
+        DENIED | {errno.EINVAL},
     )
 
 

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from septum.attack.calls import call
+from septum.attack.calls import call, read_memory
 from septum.attack.judge import Predictor
 from septum.attack.model import DENIED, Attempt, Expectation
 from septum.attack.on_files import opened
@@ -44,7 +44,9 @@ def _on_process(judge: Predictor, process: Process) -> Iterator[Attempt]:
     yield attempt("take descriptor 0 by pidfd", judge.call("pidfd_getfd"), lambda: _descriptor(pid))
     # Seizing does not stop it, and ends with the attacker.
     yield attempt("ptrace", judge.call("ptrace"), lambda: call("ptrace", _PTRACE_SEIZE, pid, 0, 0))
-    yield attempt("process_vm_readv", judge.call("process_vm_readv"), lambda: _memory(pid), frozenset({errno.EFAULT}))
+    yield attempt(
+        "process_vm_readv", judge.call("process_vm_readv"), lambda: read_memory(pid), frozenset({errno.EFAULT})
+    )
     yield attempt("kcmp", judge.call("kcmp"), lambda: call("kcmp", os.getpid(), pid, _KCMP_FILE, 0, 0))
     yield attempt("get_robust_list", inside, lambda: call("get_robust_list", pid, bytes(8), bytes(8)))
     yield attempt("move_pages", inside, lambda: call("move_pages", pid, 0, None, None, None, 0))
@@ -79,11 +81,6 @@ def _descriptor(pid: int) -> None:
         os.close(call("pidfd_getfd", fd, 0, 0))
     finally:
         os.close(fd)
-
-
-def _memory(pid: int) -> None:
-    """One byte from address 0, where nothing is: the kernel looks at permission first."""
-    call("process_vm_readv", pid, bytes(16), 1, (0).to_bytes(8, "little") + (1).to_bytes(8, "little"), 1, 0)
 
 
 def _same_priority(pid: int) -> None:

@@ -19,8 +19,9 @@ _NAMESPACES: Final = ("ipc", "net", "mnt", "user", "pid")
 _SETS: Final = ("CapInh", "CapPrm", "CapEff", "CapAmb")
 _SAID: Final[dict[bool | None, Outcome]] = {True: "allowed", False: "refused", None: "inconclusive"}
 _HARMLESS_TYPES: Final = (stat.S_IFSOCK, stat.S_IFIFO)
-# What a guest's process may do to another one, were it the same guest's: asked about all at once.
-_ON_PROCESSES: Final = frozenset("ptrace signal signull sigkill getattr setsched transition dyntransition".split())
+# Asked about all at once. Not `signull`: that a process is there is no secret, and policies let every domain see it.
+_ON_PROCESSES: Final = frozenset("ptrace signal sigkill sigstop getattr setsched transition dyntransition".split())
+_ON_FILES: Final = frozenset("unlink rename link setattr relabelfrom relabelto execute".split())
 
 
 def unconfined(name: str) -> Result:
@@ -63,33 +64,39 @@ def descriptors(stage: Stage, drivers: Sequence[Driver]) -> Iterator[Result]:
 def asked(stage: Stage, drivers: Sequence[Driver]) -> list[Result]:
     """SELinux' own answers (``/sys/fs/selinux/access``) about other guests' objects and processes, and the ledger."""
     selinux = next(driver for driver in drivers if driver.name == "selinux")
-    found = []
+    source = f"{Types().process}:{stage.guest.level}"
     things = [(f"objects of {v.name}", thing.path) for v in stage.victims for thing in v.objects]
     things += [(f"sockets of {v.name}", path) for v in stage.victims for path in v.sockets]
     things += [("septum", path) for path in stage.places["ledger"]]
+    found = []
     for title, path in things:
         facts, _ = facts_of(path)
+        if facts is None:
+            found.append(Result(title, "read", path, "refused", "", "inconclusive", "it can't be reached", True))
+            continue
         for name, access in (("read", "ro"), ("write", "rw")):
-            if facts is None:
-                found.append(Result(title, name, path, "refused", "", "inconclusive", "it can't be reached", True))
-                continue
             verdict = selinux.explain(stage.guest, facts, access)
-            outcome = _SAID[verdict.allowed]
-            found.append(Result(title, name, path, "refused", f"selinux: {verdict.rule}", outcome, "", True))
-    source = f"{Types().process}:{stage.guest.level}"
-    others = (*(victim.process for victim in stage.victims), *stage.hosts)
-    return found + [_ask_process(source, process.name, process.context) for process in others]
+            why, outcome = f"selinux: {verdict.rule}", _SAID[verdict.allowed]
+            found.append(Result(title, name, path, "refused", why, outcome, "", True))
+        if facts.type == "file":
+            name = "take its name away, change its owner, label"
+            found.append(_ask(source, title, name, path, facts.context, "file", _ON_FILES))
+    for process in (*(victim.process for victim in stage.victims), *stage.hosts):
+        title, name = f"process of {process.name}", "trace, signal, inspect, become"
+        found.append(_ask(source, title, name, process.context, process.context, "process", _ON_PROCESSES))
+    return found
 
 
-def _ask_process(source: str, name: str, context: str) -> Result:
-    title, what = f"process of {name}", "trace, signal, inspect, become"
+def _ask(
+    source: str, title: str, name: str, target: str, context: str, cls: str, permissions: frozenset[str]
+) -> Result:
     try:
-        decision = se.decide(source, context, "process", _ON_PROCESSES)
+        decision = se.decide(source, context, cls, permissions)
     except HostError as error:
-        return Result(title, what, context, "refused", "", "inconclusive", error.what, True)
-    allowed = sorted(_ON_PROCESSES if decision.permissive else decision.allowed)
-    outcome = _SAID[bool(allowed)]
-    return Result(title, what, context, "refused", f"no rule allows {source}", outcome, ", ".join(allowed), True)
+        return Result(title, name, target, "refused", "", "inconclusive", error.what, True)
+    allowed = sorted(permissions if decision.permissive else decision.allowed)
+    why = f"selinux: no rule allows {source} {context}:{cls}"
+    return Result(title, name, target, "refused", why, _SAID[bool(allowed)], ", ".join(allowed), True)
 
 
 def _looser(

@@ -157,6 +157,11 @@ class Stage(NamedTuple):
         """A name for an attempt to make something in `own_folder`; `sweep` removes what came of it."""
         return os.path.join(self.own_folder, f".{self.probes.token}-{what}")
 
+    def touched(self) -> set[str]:
+        """The folders in which attempts may have made names."""
+        theirs = {os.path.dirname(thing.path) for victim in self.victims for thing in victim.objects}
+        return {self.own_folder, *theirs, *(item.parent.path for item in self.guest.items if item.parent)}
+
 
 def as_json(stage: Stage) -> dict[str, Any]:
     return {**stage._asdict(), "guest": pack(stage.guest)}
