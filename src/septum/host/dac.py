@@ -75,6 +75,10 @@ def decide(
         mode: its permission bits.
         acl: its access ACL, () if it has none.
     """
+    if not mode & 0o070:
+        # With nothing in the mask the kernel never looks at the ACL, and whom it names counts among the others
+        # (fs/namei.c `acl_permission_check`).
+        acl = ()
     if uid == owner:
         return (mode >> 6) & want == want, f"owner {letters(mode >> 6)}"
     mask = next((entry.perms for entry in acl if entry.tag == _MASK), 7)
