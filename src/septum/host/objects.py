@@ -155,9 +155,33 @@ def _system(fd: int) -> str:
 
 
 def open_parent(path: str) -> tuple[int, str]:
-    """An O_PATH descriptor of the directory that holds `path`, and the name in it; the caller closes it."""
-    with _Walk(path) as walk:
-        return os.dup(walk.dirs[-1][0]), walk.name
+    """An O_PATH descriptor of the directory that holds `path`, and the name in it; the caller closes it.
+
+    Raises:
+        Gone: there is no such directory.
+    """
+    folder, name = os.path.split(path)
+    return open_object(folder, ""), name
+
+
+def open_name(path: str) -> int:
+    """An O_PATH descriptor of what has that name, itself a symlink or not; the caller closes it.
+
+    For names that septum or a guest has made: by now somebody may have put a link there that leads to something else.
+
+    Raises:
+        Gone: there is no such name.
+        HostError: the kernel refused.
+    """
+    directory, name = open_parent(path)
+    try:
+        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError as error:
+        raise Gone("it is not there any more", target=path, errno=errno.ENOENT) from error
+    except OSError as error:
+        raise refused("it can't be reached", path, error) from error
+    finally:
+        os.close(directory)
 
 
 def facts_of(fd: int, path: str) -> Facts:

@@ -14,7 +14,7 @@ from typing import Any
 from septum.errors import HostError
 from septum.host import dac
 from septum.host.driver import Operation, Outcome, Step
-from septum.host.objects import Gone, by_fd, lock, open_object, open_parent, read_xattr, recover, refused
+from septum.host.objects import Gone, by_fd, lock, open_name, open_object, open_parent, read_xattr, recover, refused
 
 
 class Own:
@@ -180,7 +180,7 @@ class MakeFile:
 
     def capture(self, step: Step) -> Mapping[str, Any]:
         try:
-            os.close(open_object(step.path, ""))
+            os.close(open_name(step.path))
         except Gone:
             return {"missing": True}
         raise HostError("somebody made this file meanwhile", target=step.path, remedy="run the command again")
@@ -204,22 +204,27 @@ class MakeFile:
 
     def undo(self, step: Step, original: Mapping[str, Any]) -> Outcome:
         try:
-            fd = open_object(step.path, "")
+            fd = open_name(step.path)
         except Gone:
             return "gone"
         try:
             status = os.fstat(fd)
-            made = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
-            # apply may have been killed before the owner was set, so the caller's own empty file counts as well.
-            if not made or status.st_uid not in (step.args["uid"], step.args["back_uid"], os.geteuid()):
+            caller = os.geteuid()
+            given = step.args["uid"] if step.args["uid"] >= 0 else caller
+            # apply may have been killed before the owner was set.
+            begun = (status.st_uid, stat.S_IMODE(status.st_mode), status.st_size) == (caller, 0, 0)
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
                 return "foreign"
+            if status.st_uid != given and not begun:
+                return "untouched" if status.st_uid == step.args["back_uid"] else "foreign"
             if status.st_size == 0:
                 _unlink(step.path, fd)
                 return "restored"
-            os.chown(by_fd(fd), step.args["back_uid"], step.args["back_gid"])
-            os.chmod(by_fd(fd), 0o600)
             if step.args.get("context"):
                 _default_context(fd, step.path)
+            os.chmod(by_fd(fd), 0o600)
+            # Last, as the owner tells that all is done.
+            os.chown(by_fd(fd), step.args["back_uid"], step.args["back_gid"])
             return "restored"
         except OSError as error:
             raise refused("it can't be handed back", step.path, error) from error
@@ -242,7 +247,7 @@ class Unlink:
 
     def apply(self, step: Step, original: Mapping[str, Any]) -> None:
         try:
-            fd = open_object(step.path, "")
+            fd = open_name(step.path)
         except Gone:
             return
         try:
@@ -255,7 +260,7 @@ class Unlink:
 
     def undo(self, step: Step, original: Mapping[str, Any]) -> Outcome:
         try:
-            fd = open_object(step.path, "")
+            fd = open_name(step.path)
         except Gone:
             return "gone"
         try:
