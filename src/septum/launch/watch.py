@@ -124,8 +124,8 @@ def _spawn(folder: str, lock: int, listener: int) -> None:
             os.setsid()
             if os.fork() == 0:
                 os.chdir("/")
-                # Above whatever may be there already, then down to fixed places.
-                high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 64) for fd in (null, null, log, lock, listener)]
+                # Above all fixed places, then down to them; no higher, as a caller's limit may be low.
+                high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 5) for fd in (null, null, log, lock, listener)]
                 for place, fd in enumerate(high):
                     os.dup2(fd, place)
                 kernel.close_range(5, 0xFFFFFFFF)

@@ -7,6 +7,7 @@ one, which takes up every guest in the ledger.
 """
 
 import os
+import resource
 import select
 import signal
 import sys
@@ -117,6 +118,9 @@ class Watcher:
             living = survivors(guest)
             if not living:
                 break
+            if uuid in self.guests.values():
+                # A start of the same uuid was refused: the guest itself is watched already.
+                return
             try:
                 self._add(os.pidfd_open(living[0]), uuid)
                 return
@@ -146,6 +150,9 @@ def main(folder: str, lock: int, listener: int) -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    # One descriptor a guest: the starter's limit says nothing of how many there will be.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     os.dup2(2, 1)
     kernel.set_name(b"septum-watcher")
     os.set_inheritable(lock, False)
