@@ -15,9 +15,11 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from septum.errors import LedgerError
 from septum.host import cgroup, ownership
 from septum.host.driver import Confinement, Driver, Operation, Step
 from septum.host.fake import FakeDriver
@@ -28,6 +30,7 @@ from septum.launch.plan import Request
 from septum.launch.reconcile import reconcile
 from septum.launch.run import run
 from septum.launch.undo import Report, survivors
+from septum.ledger.records import Guest
 from septum.ledger.sqlite import SqliteLedger
 
 QEMU = "/usr/bin/qemu-system-x86_64"
@@ -157,13 +160,16 @@ class World:
             process.wait()
             if process.stderr:
                 process.stderr.close()
+        guests: list[Guest] = []
         if (self.state / "ledger.db").exists():
-            for guest in self.ledger.guests():
-                for pid in survivors(guest):
-                    os.kill(pid, signal.SIGKILL)
+            with suppress(LedgerError):
+                guests = self.ledger.guests()
+        for guest in guests:
+            for pid in survivors(guest):
+                os.kill(pid, signal.SIGKILL)
         for pid in self.watchers():
             os.kill(pid, signal.SIGKILL)
-        for guest in self.ledger.guests() if (self.state / "ledger.db").exists() else []:
+        for guest in guests:
             group = Path(guest.details.get("cgroup") or "/nonexistent")
             if group.is_dir():
                 wait(lambda group=group: not cgroup.populated(str(group)))  # type: ignore[misc]
