@@ -118,9 +118,9 @@ def test_without_a_uid_nothing_changes_hands() -> None:
 
 
 def test_a_cgroup_comes_first_and_is_named_for_the_guest() -> None:
-    driver = LandlockDriver(no_new_privs=True, cgroup_base="/cg/septum")
+    driver = LandlockDriver(no_new_privs=True, group="/cg/septum/one")
     subject = own_guest(item("/i/a"))
-    assert driver.steps(subject)[0] == Step("cgroup", "", f"/cg/septum/{subject.uuid}", "", {})
+    assert driver.steps(subject)[0] == Step("cgroup", "", "/cg/septum/one", "", {})
     assert "cgroup" in driver.operations()
 
 
@@ -129,7 +129,7 @@ def test_a_cgroup_comes_first_and_is_named_for_the_guest() -> None:
     [(True, UID, [10, 20, 40, 50, 60]), (False, UID, [10, 20, 40, 49, 50]), (False, -1, [10, 40, 60])],
 )
 def test_entries_come_in_an_order_that_the_kernel_allows(no_new_privs: bool, uid: int, phases: list[int]) -> None:
-    driver = LandlockDriver(no_new_privs=no_new_privs, cgroup_base="/cg/septum")
+    driver = LandlockDriver(no_new_privs=no_new_privs, group="/cg/septum/one")
     assert sorted(entry.phase for entry in driver.entries(own_guest(uid=uid))) == phases
 
 
@@ -153,7 +153,7 @@ def test_explaining_names_the_rule_that_decided() -> None:
 
 @pytest.mark.root
 def test_probing_says_what_is_weaker_here() -> None:
-    whole = LandlockDriver(no_new_privs=True, cgroup_base="/cg").probe()
+    whole = LandlockDriver(no_new_privs=True, group="/cg/septum/one").probe()
     assert whole.works
     assert int(whole.details["abi"]) == kernel.landlock_abi()
     assert not any("cgroup2" in sentence for sentence in whole.weaker)
@@ -169,13 +169,12 @@ def folder() -> Iterator[Path]:
 @pytest.mark.parametrize("no_new_privs", [True, False])
 def test_the_process_keeps_no_privilege_and_every_promise(folder: Path, no_new_privs: bool) -> None:
     (folder / "disk").write_text("disk")
-    driver = LandlockDriver(no_new_privs=no_new_privs, cgroup_base=cgroup.base())
+    driver = LandlockDriver(no_new_privs=no_new_privs, group=f"{cgroup.base()}/test-{os.getpid()}")
     subject = own_guest(found(folder / "disk"), uuid=f"test-{os.getpid()}", groups=(81000,))
     done = apply(driver, subject)
 
     def act() -> dict[str, Any]:
         kernel.set_parent_death_signal(signal.SIGTERM)
-        driver.begin(subject.uuid)
         # Read through a descriptor that was opened before, as /proc is out of reach afterwards.
         own = os.open("/proc/self/status", os.O_RDONLY)
         enter(driver, subject)
@@ -263,7 +262,8 @@ def test_it_works_without_any_privilege(folder: Path) -> None:
     def act() -> list[Any]:
         os.setresgid(65534, 65534, 65534)
         os.setresuid(65534, 65534, 65534)
-        driver = LandlockDriver(no_new_privs=False, cgroup_base=cgroup.base())
+        assert cgroup.base() == "", "there is no cgroup that this user may write to"
+        driver = LandlockDriver(no_new_privs=False)
         weaker = [sentence for sentence in driver.probe().weaker if "without root" in sentence]
         steps = driver.steps(subject)
         enter(driver, subject)

@@ -76,7 +76,7 @@ def start(folder: Path, driver: LandlockDriver, confined: Confinement, *more: st
 
 
 def running(folder: Path, confined: Confinement, *more: str) -> Iterator[Machine]:
-    driver = LandlockDriver(no_new_privs=True, cgroup_base=cgroup.base())
+    driver = LandlockDriver(no_new_privs=True, group=f"{cgroup.base()}/test-{os.getpid()}")
     operations = {**OPERATIONS, **driver.operations()}
     done: list[tuple[Step, Any]] = []
     if confined.uid >= 0:

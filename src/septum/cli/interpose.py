@@ -10,10 +10,7 @@ import sys
 from typing import NoReturn
 
 from septum.cli.main import guarded
-from septum.launch import state
-from septum.launch.inspect import Allowed
-from septum.launch.plan import Request
-from septum.launch.run import run
+from septum.host import joining
 
 
 def main() -> NoReturn:
@@ -22,6 +19,13 @@ def main() -> NoReturn:
 
 
 def _main() -> NoReturn:
+    moving = joining.begin()
+    # The kernel takes as long to move the process as Python takes to load all this.
+    from septum.launch import state
+    from septum.launch.inspect import Allowed
+    from septum.launch.plan import Request
+    from septum.launch.run import run
+
     environment = os.environ
     called = os.path.basename(sys.argv[0])
     own = os.path.realpath(sys.argv[0])
@@ -31,15 +35,15 @@ def _main() -> NoReturn:
     folder = state.folder("", environment)
     request = Request(
         argv=(program, *sys.argv[1:]),
-        realm=environment.get("SEPTUM_REALM", "default"),
+        realm=environment.get("SEPTUM_REALM") or "default",
         name=environment.get("SEPTUM_NAME", ""),
-        drivers=environment.get("SEPTUM_DRIVER", "auto"),
+        drivers=environment.get("SEPTUM_DRIVER") or "auto",
         allowed=Allowed(forbidden=(os.path.realpath(folder),)),
         path=environment.get("PATH", os.defpath),
         skip=own,
         tmpdir=environment.get("TMPDIR", "/var/tmp"),
     )
-    run(request, folder)
+    run(request, folder, moving)
 
 
 if __name__ == "__main__":

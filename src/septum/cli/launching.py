@@ -2,21 +2,22 @@
 
 import os
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
 from septum.errors import UsageError
-from septum.launch import state
-from septum.launch.inspect import Allowed
-from septum.launch.plan import Request
+
+if TYPE_CHECKING:
+    from septum.launch.plan import Request
 
 
 def add_launch_options(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--realm", default=os.environ.get("SEPTUM_REALM", "default"), help="the owner (default: %(default)s)"
+        "--realm", default=os.environ.get("SEPTUM_REALM") or "default", help="the owner (default: %(default)s)"
     )
     parser.add_argument("--name", default="", help="name of the guest (default: that of -name)")
     parser.add_argument(
         "--driver",
-        default=os.environ.get("SEPTUM_DRIVER", "auto"),
+        default=os.environ.get("SEPTUM_DRIVER") or "auto",
         metavar="NAMES",
         help="selinux, landlock, both joined by a comma, or auto: all that work (default: %(default)s)",
     )
@@ -50,12 +51,16 @@ def add_launch_options(parser: ArgumentParser) -> None:
     parser.add_argument("--state", metavar="DIR", default="", help="folder of the ledger (default: SEPTUM_STATE, …)")
 
 
-def request_of(options: Namespace, *, probe: bool = True, skip: str = "") -> Request:
+def request_of(options: Namespace, *, probe: bool = True, skip: str = "") -> "Request":
     """What the options ask for.
 
     Raises:
         UsageError: no command line of QEMU follows ``--``.
     """
+    from septum.launch import state
+    from septum.launch.inspect import Allowed
+    from septum.launch.plan import Request
+
     if not options.argv:
         raise UsageError(
             "no command line of QEMU is given", remedy="put it after --: septum run -- qemu-system-x86_64 …"

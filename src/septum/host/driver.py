@@ -213,13 +213,6 @@ class Driver(Protocol):
     def steps(self, guest: Confinement) -> list[Step]:
         """What has to change on the host for this guest. Pure: the facts are in the confinement."""
 
-    def begin(self, uuid: str) -> Callable[[], None] | None:
-        """Starts what takes its time and may go on beside other work of this process; `entries` waits for it.
-
-        Comes before the ledger knows the guest, so it may change nothing but what is the launch's own and of no use
-        to anybody when left over. Returns what takes it back, for a start that is given up, or None.
-        """
-
     def foreign(self) -> list[CategorySet]:
         """Category sets of guests and containers on this host that no ledger of ours knows."""
 

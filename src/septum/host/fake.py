@@ -1,6 +1,6 @@
 """A driver that enforces nothing and remembers everything: for the tests of programs that are built on septum."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from septum.errors import HostError
@@ -69,9 +69,6 @@ class FakeDriver:
             for item in guest.items
             if item.facts and not item.platform
         ]
-
-    def begin(self, uuid: str) -> Callable[[], None] | None:
-        return None
 
     def foreign(self) -> list[CategorySet]:
         return []

@@ -8,11 +8,12 @@ kernel. docs/landlock.md says what they do not cover.
 import errno
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from septum.errors import HostError, Unenforceable
 from septum.host import cgroup, credentials, dac, kernel, namespaces, ownership, ruleset, seccomp
 from septum.host.driver import Availability, Confinement, Entry, Facts, Operation, Step, Verdict
+from septum.host.joining import Joining
 from septum.host.objects import open_object
 from septum.labels import CategorySet
 
@@ -23,7 +24,8 @@ class LandlockDriver:
     Args:
         no_new_privs: set it before exec. Not if another driver's transition or a setuid helper needs it off; without
             root it is set in any case, as Landlock asks for it.
-        cgroup_base: `cgroup.base()`, or "" to go without.
+        group: path of the guest's cgroup, "" to go without.
+        joining: begun by this process already, for that cgroup.
         incoming: the command line has ``-incoming``.
         io_uring: the command line has ``aio=io_uring``.
         abi: Landlock ABI to plan for; asks the kernel when it is first needed unless given.
@@ -35,17 +37,18 @@ class LandlockDriver:
         self,
         *,
         no_new_privs: bool,
-        cgroup_base: str = "",
+        group: str = "",
+        joining: Joining | None = None,
         incoming: bool = False,
         io_uring: bool = False,
         abi: int | None = None,
     ) -> None:
         self._no_new_privs = no_new_privs
-        self._cgroup_base = cgroup_base
+        self._group = joining.path if joining else group
         self._incoming = incoming
         self._io_uring = io_uring
         self._abi = abi
-        self._joining: cgroup.Joining | None = None
+        self._joining = joining
 
     def probe(self) -> Availability:
         try:
@@ -59,10 +62,10 @@ class LandlockDriver:
         if os.geteuid() != 0:
             weaker.append("without root: guests share the caller's uid, and Landlock alone keeps them apart")
             weaker.append("without root: no network namespace; a setuid helper (qemu-bridge-helper) gains nothing")
-        if not self._cgroup_base:
+        if not self._group:
             weaker.append("no usable cgroup2: a guest counts as gone when its first process is, forks unseen")
         weaker.append("unix sockets with a path: only modes and, for a guest without connections, seccomp")
-        details = {"abi": str(abi), "cgroup": self._cgroup_base or "none", "uid": str(os.geteuid())}
+        details = {"abi": str(abi), "cgroup": os.path.dirname(self._group) or "none", "uid": str(os.geteuid())}
         return Availability(True, "", details, tuple(weaker))
 
     def operations(self) -> Mapping[str, Operation]:
@@ -70,19 +73,8 @@ class LandlockDriver:
         return {"cgroup": cgroup.CgroupOperation()}
 
     def steps(self, guest: Confinement) -> list[Step]:
-        found = [cgroup.step(self._cgroup_base, guest.uuid)] if self._cgroup_base else []
+        found = [cgroup.step(self._group)] if self._group else []
         return found + ownership.steps(guest)
-
-    def begin(self, uuid: str) -> Callable[[], None] | None:
-        """Makes the guest's cgroup and begins to join it; see `cgroup.Joining`. Not if another process is in it."""
-        if not self._cgroup_base:
-            return None
-        path = cgroup.step(self._cgroup_base, uuid).path
-        if cgroup.populated(path):
-            return None
-        cgroup.make(path)
-        self._joining = cgroup.Joining(path)
-        return self._joining.leave
 
     def foreign(self) -> list[CategorySet]:
         """None: this driver gives out no categories."""
@@ -92,8 +84,8 @@ class LandlockDriver:
         found: list[Entry] = []
         if self._joining is not None:
             found.append(Entry(10, "join the guest's cgroup", self._joining.wait))
-        elif self._cgroup_base:
-            found.append(cgroup.entry(cgroup.step(self._cgroup_base, guest.uuid).path))
+        elif self._group:
+            found.append(cgroup.entry(self._group))
         found += [
             *namespaces.entries(guest),
             Entry(40, "restrict itself with Landlock", lambda: self._restrict(guest)),

@@ -10,7 +10,7 @@ removed after the guest, as QEMU leaves them behind when it is killed.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from septum.errors import HostError
@@ -139,10 +139,6 @@ class SelinuxDriver:
         else:
             rule = f"no rule allows {source} {facts.context}:{cls} {_braced(decision.refused)}"
         return Verdict(self.name, decision.permissive, rule)
-
-    def begin(self, uuid: str) -> Callable[[], None] | None:
-        """Nothing takes its time here."""
-        return None
 
     def foreign(self) -> list[CategorySet]:
         """Categories of the guests and containers that run now, whoever started them.

@@ -8,17 +8,19 @@ from septum.errors import Unenforceable, UsageError
 from septum.guests.resource import CommandLine
 from septum.host import cgroup, ops
 from septum.host.driver import Availability, Driver, Operation
+from septum.host.joining import Joining, fresh
 
 NAMES: Final = ("selinux", "landlock")  # strongest first
 _SELINUXFS: Final = "/sys/fs/selinux"
 
 
-def make(names: Sequence[str], command: CommandLine | None = None) -> list[Driver]:
+def make(names: Sequence[str], command: CommandLine | None = None, joining: Joining | None = None) -> list[Driver]:
     """The drivers of these names. Their modules are loaded only here, as a start pays for each.
 
     Args:
         names: out of NAMES.
         command: of the guest to be started, if one is.
+        joining: of this process into that guest's cgroup, if it was begun.
     """
     made: list[Driver] = []
     if "selinux" in names:
@@ -33,12 +35,19 @@ def make(names: Sequence[str], command: CommandLine | None = None) -> list[Drive
             LandlockDriver(
                 # With it a process can't enter its SELinux domain, and a setuid helper gains nothing.
                 no_new_privs="selinux" not in names and not (command and command.executes),
-                cgroup_base=cgroup.base(),
+                group=_group() if joining is None else "",
+                joining=joining,
                 incoming=any(word.lstrip("-") == "incoming" for word in argv),
                 io_uring=any("io_uring" in word for word in argv),
             )
         )
     return made
+
+
+def _group() -> str:
+    """A cgroup for a guest that is not known yet; "" where none can be made."""
+    folder = cgroup.base()
+    return fresh(folder) if folder else ""
 
 
 def operations() -> Mapping[str, Operation]:
@@ -49,12 +58,18 @@ def operations() -> Mapping[str, Operation]:
     return known
 
 
-def choose(wanted: str, command: CommandLine | None = None, *, unconfined: bool = False) -> list[Driver]:
+def choose(
+    wanted: str,
+    command: CommandLine | None = None,
+    joining: Joining | None = None,
+    *,
+    unconfined: bool = False,
+) -> list[Driver]:
     """The drivers for a new guest.
 
     Args:
         wanted: `auto` takes all that work; else names joined by commas, each of which must work.
-        command: of the guest.
+        command, joining: see `make`.
         unconfined: go on with none at all.
 
     Raises:
@@ -62,7 +77,7 @@ def choose(wanted: str, command: CommandLine | None = None, *, unconfined: bool 
         Unenforceable: one that was named doesn't work, or none does.
     """
     if wanted == "auto":
-        probed = probe_all(command)
+        probed = probe_all(command, joining)
         found = [driver for driver, availability in probed if availability.works]
         if not found and not unconfined:
             reasons = "; ".join(f"{driver.name}: {availability.reason}" for driver, availability in probed)
@@ -72,11 +87,11 @@ def choose(wanted: str, command: CommandLine | None = None, *, unconfined: bool 
                 remedy="see `septum doctor`; to run without any confinement: --unconfined",
             )
         return found
-    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    names = [name.strip() for name in wanted.split(",")]
     for name in names:
         if name not in NAMES:
             raise UsageError(f"there is no driver {name}", remedy=f"one or more of {', '.join(NAMES)}, or auto")
-    chosen = make(names, command)
+    chosen = make(names, command, joining)
     for driver in chosen:
         availability = driver.probe()
         if not availability.works:
@@ -88,8 +103,8 @@ def choose(wanted: str, command: CommandLine | None = None, *, unconfined: bool 
     return chosen
 
 
-def probe_all(command: CommandLine | None = None) -> list[tuple[Driver, Availability]]:
+def probe_all(command: CommandLine | None = None, joining: Joining | None = None) -> list[tuple[Driver, Availability]]:
     """Every driver with what it can do here, strongest first."""
     names = NAMES if os.path.isdir(_SELINUXFS) else ("landlock",)
-    found: list[tuple[Driver, Availability]] = [(driver, driver.probe()) for driver in make(names, command)]
+    found: list[tuple[Driver, Availability]] = [(driver, driver.probe()) for driver in make(names, command, joining)]
     return found

@@ -11,21 +11,9 @@ import signal
 from typing import Final, NoReturn
 
 from septum.errors import CannotExecute, HostError, NotFound
-from septum.host import kernel
+from septum.host import kernel, streams
 
 _IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
-
-
-def _is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
-
-
-# SQLite puts /dev/null, inheritable, where it would have got one of these for its files. They are looked at before.
-_CLOSED: Final = tuple(fd for fd in (0, 1, 2) if not _is_open(fd))
 
 
 def boot_id() -> str:
@@ -148,8 +136,9 @@ def become(program: str, argv: tuple[str, ...], environment: list[bytes]) -> NoR
     """
     for number in _IGNORED_BY_PYTHON:
         signal.signal(number, signal.SIG_DFL)
-    for fd in _CLOSED:
-        if _is_open(fd):
+    for fd in streams.CLOSED:
+        # SQLite puts /dev/null, inheritable, where it would have got one of these for its files.
+        if streams.is_open(fd):
             os.set_inheritable(fd, False)
     try:
         kernel.execve(os.fsencode(program), [os.fsencode(arg) for arg in argv], environment)

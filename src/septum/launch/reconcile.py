@@ -30,7 +30,7 @@ def reconcile(ledger: Ledger, folder: str, *, forget: Iterable[str] = ()) -> lis
         if loose:
             done = all(step.outcome not in ("failed", "foreign") for step in loose)
             reports.append(Report("", "shared objects", "-", tuple(loose), done))
-        cgroup.sweep(cgroup.base(), [guest.uuid for guest in ledger.guests()])
+        cgroup.sweep(cgroup.base())
         for reference in forget:
             guest = ledger.guest(reference)
             if guest is None:

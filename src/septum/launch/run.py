@@ -13,8 +13,10 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from septum.errors import Held, SeptumError
-from septum.host import ops
+from septum.host import cgroup, ops
 from septum.host.driver import Confinement, Driver, Item, Operation, Step
+from septum.host.driver import Entry as Action
+from septum.host.joining import Joining
 from septum.host.objects import look
 from septum.labels import CategorySet
 from septum.launch import identity, plan, process, state, stored, watch
@@ -36,6 +38,7 @@ def nothing(_: str) -> None:
 def run(
     request: plan.Request,
     folder: str,
+    moving: Joining | None = None,
     *,
     drivers: Sequence[Driver] | None = None,
     checkpoint: Checkpoint = nothing,
@@ -45,6 +48,7 @@ def run(
     Args:
         request: what the user asked for.
         folder: of the ledger; made if it is missing.
+        moving: from `joining.begin`, of which it is best to make use as early as can be.
         drivers: instead of those that `request` names, for tests.
         checkpoint: see the module's text.
 
@@ -52,49 +56,22 @@ def run(
         SeptumError: nothing runs, and everything is as it was before.
     """
     environment = process.given_environment()
-    subject = plan.resolve(request, cwd=os.getcwd(), chains=chains)
-    if subject.command.query:
-        process.become(subject.program, request.argv, environment)
-    chosen = (
-        list(drivers)
-        if drivers is not None
-        else choose(request.drivers, subject.command, unconfined=request.unconfined)
-    )
-    for warning in subject.warnings:
-        print(f"septum: {warning}", file=sys.stderr)
-    uuid = subject.uuid.lower() or identity.new_uuid()
-    own_uid = os.geteuid() == 0 and any(driver.name == "landlock" for driver in chosen)
-    if own_uid and plan.needs_root(subject.command):
-        print(f"septum: {plan.needs_root(subject.command)}", file=sys.stderr)
-    state.make(folder)
-    ledger = SqliteLedger(folder)
-    operations = operations_of(chosen)
-    checkpoint("before hand-over")
-    watch.hand_over(folder, uuid)
-    checkpoint("handed over")
-    begun: list[Callable[[], None]] = []
-    guest: Guest | None = None
     try:
-        begun += [back for back in (driver.begin(uuid) for driver in chosen) if back is not None]
-
-        def foreign() -> list[CategorySet]:
-            return [categories for driver in chosen for categories in driver.foreign()]
-
-        realm = identity.realm_of(ledger, request.realm, foreign, groups=own_uid)
-        guest = identity.admit(ledger, subject, uuid, realm, chosen, foreign, own_uid=own_uid)
-        checkpoint("admitted")
-        confinement = plan.confine(subject, identity.identity(guest, realm))
-        steps = _apply(ledger, guest, confinement, chosen, operations, request.allowed.adopted, checkpoint)
-        actions = sorted((e for driver in chosen for e in driver.entries(confinement)), key=lambda entry: entry.phase)
-        ledger.run(guest.uuid, os.getpid(), guest.started, _details(guest, confinement, steps, subject))
-        checkpoint("running")
+        subject = plan.resolve(request, cwd=os.getcwd(), chains=chains)
+        chosen: list[Driver] = []
+        if drivers is not None:
+            chosen = list(drivers)
+        elif not subject.command.query:
+            chosen = choose(request.drivers, subject.command, moving, unconfined=request.unconfined)
+        if subject.command.query:
+            if moving is not None:
+                moving.leave()
+            process.become(subject.program, request.argv, environment)
+        actions = _prepare(request, subject, folder, chosen, moving, checkpoint)
     except SeptumError:
-        for back in begun:
-            back()
-        if guest is not None:
-            _give_up(ledger, folder, guest, operations)
+        if moving is not None:
+            moving.leave()
         raise
-    ledger.close()
     # From here on the process loses the power to put things back; if something fails, its death tells the watcher.
     for action in actions:
         checkpoint(f"before {action.what}")
@@ -103,17 +80,64 @@ def run(
     process.become(subject.program, request.argv, environment)
 
 
+def _prepare(
+    request: plan.Request,
+    subject: plan.Subject,
+    folder: str,
+    drivers: Sequence[Driver],
+    moving: Joining | None,
+    checkpoint: Checkpoint,
+) -> list[Action]:
+    """Everything up to the confinement of this process; returns what confines it, in order."""
+    own_uid = os.geteuid() == 0 and any(driver.name == "landlock" for driver in drivers)
+    for warning in (*subject.warnings, plan.needs_root(subject.command) if own_uid else ""):
+        if warning:
+            print(f"septum: {warning}", file=sys.stderr)
+    uuid = subject.uuid.lower() or identity.new_uuid()
+    operations = operations_of(drivers)
+
+    def foreign() -> list[CategorySet]:
+        return [categories for driver in drivers for categories in driver.foreign()]
+
+    state.make(folder)
+    ledger = SqliteLedger(folder)
+    checkpoint("before hand-over")
+    watch.hand_over(folder, uuid)
+    checkpoint("handed over")
+    realm = identity.realm_of(ledger, request.realm, foreign, groups=own_uid)
+    guest = identity.admit(ledger, subject, uuid, realm, drivers, foreign, own_uid=own_uid)
+    checkpoint("admitted")
+    try:
+        confinement = plan.confine(subject, identity.identity(guest, realm))
+        steps = plan.steps_of(drivers, confinement)
+        entries = [entry for driver in drivers for entry in driver.entries(confinement)]
+        if moving is not None and not any(step.op == "cgroup" for step in steps):
+            # No driver asks for it, but by its cgroup a guest is known to be gone with all its processes.
+            steps = (cgroup.step(moving.path), *steps)
+            entries.append(Action(10, "join the guest's cgroup", moving.wait))
+        _apply(ledger, guest, confinement, steps, operations, request.allowed.adopted, checkpoint)
+        actions = sorted(entries, key=lambda entry: entry.phase)
+        ledger.run(guest.uuid, os.getpid(), guest.started, _details(guest, confinement, steps, subject))
+        checkpoint("running")
+    except SeptumError:
+        if moving is not None:
+            moving.leave()
+        _give_up(ledger, folder, guest, operations)
+        raise
+    ledger.close()
+    return actions
+
+
 def _apply(
     ledger: Ledger,
     guest: Guest,
     confinement: Confinement,
-    drivers: Sequence[Driver],
+    steps: Sequence[Step],
     operations: Mapping[str, Operation],
     adopted: Container[str],
     checkpoint: Checkpoint,
-) -> tuple[Step, ...]:
-    """Claims the objects, writes the journal, makes the changes; returns them."""
-    steps = plan.steps_of(drivers, confinement)
+) -> None:
+    """Claims the objects, writes the journal, makes the changes."""
     holds = plan.holds_of(confinement.items, steps, adopted)
     deadline = time.monotonic() + _PATIENCE
     while True:
@@ -132,7 +156,6 @@ def _apply(
         checkpoint(f"before {step.op} {step.path}")
         operations[step.op].apply(step, original)
         checkpoint(f"after {step.op} {step.path}")
-    return steps
 
 
 def _refuse_stale(
@@ -200,7 +223,7 @@ def _give_up(ledger: Ledger, folder: str, guest: Guest, operations: Mapping[str,
 
 
 def operations_of(drivers: Iterable[Driver]) -> Mapping[str, Operation]:
-    known: dict[str, Operation] = dict(ops.OPERATIONS)
+    known: dict[str, Operation] = {**ops.OPERATIONS, "cgroup": cgroup.CgroupOperation()}
     for driver in drivers:
         known.update(driver.operations())
     return known

@@ -134,7 +134,8 @@ def _spawn(folder: str, lock: int, listener: int) -> None:
                     f"import sys; sys.path.insert(0, {root!r}); "
                     f"from septum.launch.watcher import main; main({folder!r}, 3, 4)"
                 )
-                os.execv(sys.executable, ["septum-watcher", "-I", "-S", "-c", code])
+                # Python finds its own library by argv[0]; `main` names the process.
+                os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", code])
         finally:
             os._exit(1)
     os.close(log)
