@@ -15,7 +15,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ from septum.launch.plan import Request
 from septum.launch.reconcile import reconcile
 from septum.launch.run import run
 from septum.launch.undo import Report, survivors
-from septum.ledger.records import Guest
+from septum.ledger.records import AuditRecord, Guest
 from septum.ledger.sqlite import SqliteLedger
 
 QEMU = "/usr/bin/qemu-system-x86_64"
@@ -77,7 +77,24 @@ class World:
 
     @property
     def ledger(self) -> SqliteLedger:
+        """To be closed before anything forks: SQLite's locks and its state don't survive that."""
         return SqliteLedger(str(self.state))
+
+    def guest(self, name: str) -> Guest | None:
+        with closing(self.ledger) as ledger:
+            return ledger.guest(name)
+
+    def guests(self) -> list[Guest]:
+        with closing(self.ledger) as ledger:
+            return ledger.guests()
+
+    def taken(self, kind: str) -> dict[str, str]:
+        with closing(self.ledger) as ledger:
+            return ledger.taken(kind)
+
+    def audit(self) -> list[AuditRecord]:
+        with closing(self.ledger) as ledger:
+            return ledger.audit_records()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -120,7 +137,7 @@ class World:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if (self.state / "ledger.db").exists():
-                guest = self.ledger.guest(name)
+                guest = self.guest(name)
                 if guest is not None and guest.state == "running" and became(guest.pid):
                     return guest.pid
             for process in self.started:
@@ -131,10 +148,9 @@ class World:
 
     def wait_empty(self, seconds: float = 20) -> None:
         """Until no guest is left in the ledger."""
-        ledger = self.ledger
         deadline = time.monotonic() + seconds
-        while ledger.guests():
-            assert time.monotonic() < deadline, (ledger.guests(), self.log())
+        while self.guests():
+            assert time.monotonic() < deadline, (self.guests(), self.log())
             time.sleep(0.01)
 
     def watchers(self) -> list[int]:
@@ -145,7 +161,7 @@ class World:
                 line = Path(f"/proc/{pid}/cmdline").read_bytes()
             except OSError:
                 continue
-            if line.startswith(b"septum-watcher\0") and repr(str(self.state)).encode() in line:
+            if b"septum.launch.watcher" in line and repr(str(self.state)).encode() in line:
                 found.append(pid)
         return found
 
@@ -163,7 +179,7 @@ class World:
         guests: list[Guest] = []
         if (self.state / "ledger.db").exists():
             with suppress(LedgerError):
-                guests = self.ledger.guests()
+                guests = self.guests()
         for guest in guests:
             for pid in survivors(guest):
                 os.kill(pid, signal.SIGKILL)

@@ -172,7 +172,7 @@ def test_a_log_that_another_guest_has_made(place: World, how: str) -> None:
 def test_a_monitor_that_another_guest_serves(place: World) -> None:
     path = place.folder / "other.qmp"
     place.start("--", place.program, "-name", "other", "-qmp", f"unix:{path},server=on,wait=off")
-    uid = place.ledger.guest("other" if place.wait_running("other") else "").uid  # type: ignore[union-attr]
+    uid = place.guest("other" if place.wait_running("other") else "").uid  # type: ignore[union-attr]
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         os.chown(path, uid, uid)
@@ -221,7 +221,7 @@ def test_a_full_disk(place: World) -> None:
     finally:
         for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
             try:
-                if str(state).encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"septum-watcher")[-1]:
+                if str(state).encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"septum.launch.watcher")[-1]:
                     os.kill(pid, 9)
             except OSError:
                 continue

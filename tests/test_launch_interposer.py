@@ -262,7 +262,7 @@ def test_under_qemus_name_it_finds_the_one_further_on(place: World) -> None:
     assert seen["argv"] == b"qemu-system-x86_64\0-name\0a,debug-threads=on\0-append\0--\0-S\0"
     assert seen["environment"].split(b"\0")[:-1] == pairs(environment)
     assert seen["pid"] == str(ended.pid).encode()
-    started = [record.fields for record in place.ledger.audit_records() if record.event == "guest.admit"]
+    started = [record.fields for record in place.audit() if record.event == "guest.admit"]
     assert [(fields["realm"], fields["name"]) for fields in started] == [("blue", "a")]
 
 
@@ -274,7 +274,7 @@ def test_as_septum_qemu_it_takes_the_one_that_it_is_told(place: World) -> None:
     }
     ended = spawn([os.fsencode(SCRIPT), b"-S"], pairs(environment))
     assert sections(ended.output)["argv"] == os.fsencode(place.program) + b"\0-S\0"
-    assert "n" in {record.fields.get("name") for record in place.ledger.audit_records()}
+    assert "n" in {record.fields.get("name") for record in place.audit()}
 
 
 @pytest.mark.parametrize(
