@@ -32,21 +32,22 @@ def begin() -> "Joining | None":
     return Joining(path)
 
 
-def stand_apart(name: str) -> None:
-    """Moves this process into a cgroup of septum's own, out of that of whoever started it: a guest, a service.
+def apart() -> str:
+    """A cgroup for septum's own processes, beside those of the guests; "" where none can be made.
 
-    Args:
-        name: of the cgroup, in the folder where the guests' are.
-
-    Raises:
-        HostError: the kernel refused.
+    A process that a launch starts must be in neither the guest's cgroup, which has to become empty one day, nor that
+    of whoever called, a service that is stopped, say.
     """
     here = _position()[1]
     folder = os.path.dirname(here) if os.path.basename(here).startswith(_GUEST) else base()
-    if folder:
-        path = os.path.join(folder, name)
+    if not folder:
+        return ""
+    path = os.path.join(folder, "watcher")
+    try:
         make(path)
-        join(path)
+    except HostError:
+        return ""
+    return path
 
 
 def fresh(folder: str) -> str:

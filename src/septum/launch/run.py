@@ -22,13 +22,17 @@ from septum.labels import CategorySet
 from septum.launch import identity, plan, process, state, stored, watch
 from septum.launch.drivers import choose
 from septum.launch.images import chains
-from septum.launch.undo import put_back
+from septum.launch.undo import put_back, survivors
 from septum.ledger.protocol import Ledger
-from septum.ledger.records import Entry, Guest
+from septum.ledger.records import Entry, Guest, Hold
 from septum.ledger.sqlite import SqliteLedger
 
 Checkpoint = Callable[[str], None]
 _PATIENCE: Final = 3.0  # seconds to wait for an object that is just being put back
+
+
+class _Stale(Held):
+    """What was looked at before the objects were claimed is not so any more; nothing was changed, so look again."""
 
 
 def nothing(_: str) -> None:
@@ -67,7 +71,16 @@ def run(
             if moving is not None:
                 moving.leave()
             process.become(subject.program, request.argv, environment)
-        actions = _prepare(request, subject, folder, chosen, moving, checkpoint)
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                actions = _prepare(request, subject, folder, chosen, moving, checkpoint)
+                break
+            except _Stale:
+                # The guest before this one was put back meanwhile, as happens when one is started again at once.
+                if time.monotonic() > deadline:
+                    raise
+                subject = plan.resolve(request, cwd=os.getcwd(), chains=chains)
     except SeptumError:
         if moving is not None:
             moving.leave()
@@ -119,8 +132,8 @@ def _prepare(
         actions = sorted(entries, key=lambda entry: entry.phase)
         ledger.run(guest.uuid, os.getpid(), guest.started, _details(guest, confinement, steps, subject))
         checkpoint("running")
-    except SeptumError:
-        if moving is not None:
+    except SeptumError as error:
+        if moving is not None and not isinstance(error, _Stale):
             moving.leave()
         _give_up(ledger, folder, guest, operations)
         raise
@@ -146,7 +159,9 @@ def _apply(
             written = ledger.begin(guest.uuid, holds, entries)
             break
         except Held as error:
-            if "being restored" not in error.holder or time.monotonic() > deadline:
+            if time.monotonic() > deadline or not (
+                "being restored" in error.holder or _soon_free(ledger, guest, holds)
+            ):
                 raise
             time.sleep(0.005)
     _refuse_stale(ledger, guest, confinement.items, steps, written, operations)
@@ -156,6 +171,16 @@ def _apply(
         checkpoint(f"before {step.op} {step.path}")
         operations[step.op].apply(step, original)
         checkpoint(f"after {step.op} {step.path}")
+
+
+def _soon_free(ledger: Ledger, guest: Guest, holds: Iterable[Hold]) -> bool:
+    """Whether somebody who holds one of these objects is gone, and is only being put back."""
+    for hold in holds:
+        for uuid in ledger.holders(hold.key):
+            holder = ledger.guest(uuid) if uuid != guest.uuid else None
+            if holder is not None and holder.state != "stuck" and not survivors(holder):
+                return True
+    return False
 
 
 def _refuse_stale(
@@ -171,7 +196,7 @@ def _refuse_stale(
     Otherwise the journal could hold another guest's label as the original: that guest was put back in between.
 
     Raises:
-        Held: something changed. The journal is closed, as nothing was applied yet.
+        _Stale: something changed. The journal is closed, as nothing was applied yet.
     """
     stale = next(
         (
@@ -196,7 +221,7 @@ def _refuse_stale(
     ledger.orphan(guest.uuid)
     for entry in written:
         ledger.settle(entry.id, "untouched")
-    raise Held(
+    raise _Stale(
         f"{stale} was changed while it was being claimed",
         target=stale,
         rule="what is put back at the end must be what was there before the guest",

@@ -5,6 +5,7 @@ socket and the lock are inherited, so a launcher need not wait for the watcher t
 socket's queue, with a pidfd of the process that becomes QEMU.
 """
 
+import errno
 import fcntl
 import os
 import sys
@@ -16,6 +17,7 @@ from typing import Final
 
 from septum.errors import HostError
 from septum.host import kernel
+from septum.host.joining import apart, join
 
 _PATIENCE: Final = 5.0  # seconds until a watcher that holds the lock must answer
 
@@ -112,13 +114,31 @@ def _start(folder: str, lock: int) -> None:
         ) from error
 
 
+def _fork() -> int:
+    """Forks into the cgroup of septum's own processes; a plain fork where there is none."""
+    path = apart()
+    if path:
+        directory = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return kernel.fork_into(directory)
+        except HostError as error:
+            if error.errno != errno.ENOSYS:
+                raise
+        finally:
+            os.close(directory)
+    child = os.fork()
+    if child == 0 and path:
+        join(path)
+    return child
+
+
 def _spawn(folder: str, lock: int, listener: int) -> None:
     """Starts the watcher as nobody's child: QEMU must not find a child that it did not make."""
     log = os.open(
         os.path.join(folder, "watch.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
     )
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    child = os.fork()
+    child = _fork()
     if child == 0:
         try:
             os.setsid()

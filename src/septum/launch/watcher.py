@@ -17,7 +17,6 @@ from typing import Final, NoReturn
 
 from septum.errors import SeptumError
 from septum.host import kernel
-from septum.host.joining import stand_apart
 from septum.launch import drivers, state, watch
 from septum.launch.undo import put_back, settle_object, survivors
 from septum.ledger.sqlite import SqliteLedger
@@ -159,8 +158,6 @@ def main(folder: str, lock: int, listener: int) -> NoReturn:
     os.set_inheritable(lock, False)
     os.set_inheritable(listener, False)
     try:
-        # The launcher that started it may be on its way into its guest's cgroup, which must become empty one day.
-        stand_apart("watcher")
         watcher = Watcher(folder, listener)
         watcher.adopt()
         while True:
