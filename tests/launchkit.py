@@ -186,10 +186,10 @@ class World:
         for pid in self.watchers():
             os.kill(pid, signal.SIGKILL)
         for guest in guests:
-            group = Path(guest.details.get("cgroup") or "/nonexistent")
-            if group.is_dir():
-                wait(lambda group=group: not cgroup.populated(str(group)))  # type: ignore[misc]
-                group.rmdir()
+            group = guest.details.get("cgroup", "")
+            wait(lambda group=group: not group or not cgroup.populated(group))  # type: ignore[misc]
+            with suppress(FileNotFoundError):  # the watcher may have got that far
+                os.rmdir(group)
         shutil.rmtree(self.folder)
         shutil.rmtree(self.state, ignore_errors=True)
 
