@@ -9,30 +9,26 @@ tests can end the process at each of them.
 import os
 import sys
 import time
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
-from septum.errors import Held, SeptumError
+from septum.errors import SeptumError
 from septum.host import cgroup, ops
-from septum.host.driver import Confinement, Driver, Item, Operation, Step
+from septum.host.driver import Confinement, Driver, Operation, Step
 from septum.host.driver import Entry as Action
 from septum.host.joining import Joining
-from septum.host.objects import look
 from septum.labels import CategorySet
 from septum.launch import identity, plan, process, state, stored, watch
+from septum.launch.claim import Stale, claim
 from septum.launch.drivers import choose
 from septum.launch.images import chains
-from septum.launch.undo import put_back, survivors
+from septum.launch.undo import put_back
 from septum.ledger.protocol import Ledger
-from septum.ledger.records import Entry, Guest, Hold
+from septum.ledger.records import Guest
 from septum.ledger.sqlite import SqliteLedger
 
 Checkpoint = Callable[[str], None]
 _PATIENCE: Final = 3.0  # seconds to wait for an object that is just being put back
-
-
-class _Stale(Held):
-    """What was looked at before the objects were claimed is not so any more; nothing was changed, so look again."""
 
 
 def nothing(_: str) -> None:
@@ -76,7 +72,7 @@ def run(
             try:
                 actions = _prepare(request, subject, folder, chosen, moving, checkpoint)
                 break
-            except _Stale:
+            except Stale:
                 # The guest before this one was put back meanwhile, as happens when one is started again at once.
                 if time.monotonic() > deadline:
                     raise
@@ -128,118 +124,17 @@ def _prepare(
             # No driver asks for it, but by its cgroup a guest is known to be gone with all its processes.
             steps = (cgroup.step(moving.path), *steps)
             entries.append(Action(10, "join the guest's cgroup", moving.wait))
-        _apply(ledger, guest, confinement, steps, operations, request.allowed.adopted, checkpoint)
+        claim(ledger, guest, confinement, steps, operations, request.allowed.adopted, checkpoint)
         actions = sorted(entries, key=lambda entry: entry.phase)
         ledger.run(guest.uuid, os.getpid(), guest.started, _details(guest, confinement, steps, subject))
         checkpoint("running")
     except SeptumError as error:
-        if moving is not None and not isinstance(error, _Stale):
+        if moving is not None and not isinstance(error, Stale):
             moving.leave()
         _give_up(ledger, folder, guest, operations)
         raise
     ledger.close()
     return actions
-
-
-def _apply(
-    ledger: Ledger,
-    guest: Guest,
-    confinement: Confinement,
-    steps: Sequence[Step],
-    operations: Mapping[str, Operation],
-    adopted: Container[str],
-    checkpoint: Checkpoint,
-) -> None:
-    """Claims the objects, writes the journal, makes the changes."""
-    holds = plan.holds_of(confinement.items, steps, adopted)
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        entries = [_entry(guest, step, operations[step.op].capture(step)) for step in steps]
-        try:
-            written = ledger.begin(guest.uuid, holds, entries)
-            break
-        except Held as error:
-            if time.monotonic() > deadline or not (
-                "being restored" in error.holder or _soon_free(ledger, guest, holds)
-            ):
-                raise
-            time.sleep(0.005)
-    _refuse_stale(ledger, guest, confinement.items, steps, written, operations)
-    checkpoint("begun")
-    for step in steps:
-        original = _original(ledger, guest, step)
-        checkpoint(f"before {step.op} {step.path}")
-        operations[step.op].apply(step, original)
-        checkpoint(f"after {step.op} {step.path}")
-
-
-def _soon_free(ledger: Ledger, guest: Guest, holds: Iterable[Hold]) -> bool:
-    """Whether somebody who holds one of these objects is gone, and is only being put back."""
-    for hold in holds:
-        for uuid in ledger.holders(hold.key):
-            holder = ledger.guest(uuid) if uuid != guest.uuid else None
-            if holder is not None and holder.state != "stuck" and not survivors(holder):
-                return True
-    return False
-
-
-def _refuse_stale(
-    ledger: Ledger,
-    guest: Guest,
-    items: Iterable[Item],
-    steps: Sequence[Step],
-    written: Sequence[Entry],
-    operations: Mapping[str, Operation],
-) -> None:
-    """Makes sure that what was looked at before the objects were claimed is still so, now that nobody else has them.
-
-    Otherwise the journal could hold another guest's label as the original: that guest was put back in between.
-
-    Raises:
-        _Stale: something changed. The journal is closed, as nothing was applied yet.
-    """
-    stale = next(
-        (
-            item.facts.path
-            for item in items
-            if item.facts is not None
-            and item.resource.sharing == "exclusive"
-            and not item.platform
-            and item.resource.kind not in ("helper", "plugin", "sysfs", "tmpdir", "memory", "peer-socket")
-            and look(item.facts.path).facts != item.facts
-        ),
-        "",
-    )
-    for entry in written if not stale else ():
-        step = next(s for s in steps if (s.op, s.key, s.path) == (entry.op, entry.key, entry.path))
-        if dict(operations[step.op].capture(step)) != dict(entry.original):
-            stale = entry.path
-            break
-    if not stale:
-        return
-    ledger.end(guest.uuid)
-    ledger.orphan(guest.uuid)
-    for entry in written:
-        ledger.settle(entry.id, "untouched")
-    raise _Stale(
-        f"{stale} was changed while it was being claimed",
-        target=stale,
-        rule="what is put back at the end must be what was there before the guest",
-        remedy="run the command again",
-    )
-
-
-def _entry(guest: Guest, step: Step, original: Mapping[str, Any]) -> Entry:
-    owner = step.scope or guest.uuid
-    return Entry(0, owner, step.op, step.key, step.path, dict(step.args), dict(original), "")
-
-
-def _original(ledger: Ledger, guest: Guest, step: Step) -> Mapping[str, Any]:
-    """What the journal says was there before: for a shared object the first holder knows, not this guest."""
-    for entry in ledger.journal(step.scope or guest.uuid):
-        if (entry.op, entry.key, entry.path, dict(entry.args)) == (step.op, step.key, step.path, dict(step.args)):
-            return entry.original
-    raise SeptumError("a step is not in the journal", target=step.path, rule="write down first, then act")
 
 
 def _give_up(ledger: Ledger, folder: str, guest: Guest, operations: Mapping[str, Operation]) -> None:
