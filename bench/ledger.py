@@ -1,21 +1,22 @@
-"""How long the ledger's calls take, with few and with many guests in it: ``python -m bench.ledger [GUESTS…]``.
+"""How long the ledger's calls take on a disk, with few and with many guests in it.
 
-Each figure is the median and the 99th percentile in milliseconds of the last 500 calls. The control is a bare write and
-fdatasync of 64 KiB, about what a commit of `admit` writes: without it the disk's mood can't be told from septum's cost.
+The control is a bare write and fdatasync of 64 KiB, about what a commit of `begin` writes: without it the disk's mood
+can't be told from septum's cost.
 """
 
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable
-from statistics import median
 from typing import Any
 
+from bench.figures import Figure, Result, ratio
 from septum.ledger.records import Entry, Guest, Hold, Realm
 from septum.ledger.sqlite import SqliteLedger
 
+_KEPT = 500  # of the last calls, when the ledger is as full as it gets
+_CALLS = ("admit", "begin", "run", "guest by uuid", "end", "settle", "orphan", "release")
 _BASE = Hold("base", "/vm/base.img", False, "ro")
 
 
@@ -31,10 +32,8 @@ class Clock:
         self.times.setdefault(name, []).append((time.perf_counter() - begun) * 1000)
         return result
 
-    def print(self) -> None:
-        for name, all_times in self.times.items():
-            times = sorted(all_times[-500:])
-            print(f"  {name:24} {median(times):8.3f} {times[int(len(times) * 0.99)]:8.3f}")
+    def figure(self, name: str, label: str) -> Figure:
+        return Figure(label, "ms", tuple(self.times[name][-_KEPT:]))
 
 
 def guest(number: int) -> Guest:
@@ -59,30 +58,16 @@ def guest(number: int) -> Guest:
 
 def start(ledger: SqliteLedger, clock: Clock, number: int) -> None:
     one, disk = guest(number), f"disk {number}"
-    begun = time.perf_counter()
     clock.time("admit", ledger.admit, one, [("code", str(number)), ("uid", str(one.uid))])
     entries = [Entry(0, one.uuid, op, disk, f"/vm/{disk}", {"uid": 1}, {"uid": 0}, "") for op in ("own", "context")]
     entries.append(Entry(0, "base", "own", "base", "/vm/base.img", {"gid": 1}, {"gid": 0}, ""))
     clock.time("begin", ledger.begin, one.uuid, [Hold(disk, f"/vm/{disk}", True, "rw"), _BASE], entries)
     clock.time("run", ledger.run, one.uuid, 10, 20, {"cgroup": "/sys/fs/cgroup/x"})
-    clock.times.setdefault("admit + begin + run", []).append((time.perf_counter() - begun) * 1000)
 
 
 def look(ledger: SqliteLedger, clock: Clock, guests: int) -> None:
-    uuid = guest(guests // 2).uuid
-    for number in range(50):
-        clock.time("advance", ledger.advance, "code")
-        clock.time("taken, one key", ledger.taken, "code", [str(number)])
-        clock.time("guest by uuid", ledger.guest, uuid)
-        clock.time("guest by name", ledger.guest, f"guest-{number}")
-        clock.time("holds", ledger.holds, uuid)
-        clock.time("journal", ledger.journal, uuid)
-        clock.time("quarantined", ledger.quarantined, "code")
-        clock.time("orphans", ledger.orphans)
-    for _ in range(3):
-        clock.time("taken, all", ledger.taken, "code")
-        clock.time("guests, all", ledger.guests)
-        clock.time("audit_verify", ledger.audit_verify)
+    for _ in range(50):
+        clock.time("guest by uuid", ledger.guest, guest(guests // 2).uuid)
 
 
 def stop(ledger: SqliteLedger, clock: Clock, number: int) -> None:
@@ -103,11 +88,31 @@ def control(folder: str, clock: Clock) -> None:
         os.fdatasync(fd)
 
     for _ in range(200):
-        clock.time("control: fdatasync", sync)
+        clock.time("control", sync)
     os.close(fd)
 
 
-def measure(guests: int) -> None:
+def bench(runs: int, *, guests: tuple[int, ...] = (100, 10_000)) -> Result:
+    """Measures.
+
+    Args:
+        runs: lives of guests that are ended again, ten times as many.
+        guests: in the ledger, one ledger after the other.
+    """
+    parts = [_measure(count, 10 * runs) for count in guests]
+    figures = [figure for part in parts for figure in part.figures]
+    lives = [part.figures[0] for part in parts]
+    return Result(
+        "ledger",
+        tuple(figures),
+        (
+            *(one for part in parts for one in part.ratios),
+            ratio(f"a guest's life, {guests[-1]} guests to {guests[0]}", lives[-1], lives[0]),
+        ),
+    )
+
+
+def _measure(guests: int, lives: int) -> Result:
     folder = tempfile.mkdtemp(dir="/var/tmp")
     clock = Clock()
     try:
@@ -117,19 +122,19 @@ def measure(guests: int) -> None:
         for number in range(guests):
             start(ledger, clock, number)
         look(ledger, clock, guests)
-        for number in range(min(guests, 200)):
+        for number in range(guests, guests + lives):
+            begun = time.perf_counter()
+            start(ledger, clock, number)
             stop(ledger, clock, number)
-        for _ in range(50):
-            clock.time("close, as the last one", ledger.close)
-            ledger = clock.time("open, as the first one", SqliteLedger, os.path.join(folder, "ledger"))
-        control(folder, clock)
-        print(f"{guests} guests: median and 99th percentile, ms")
-        clock.print()
-        print(f"  admits a second: {1000 / median(clock.times['admit'][-500:]):.0f}")
+            clock.times.setdefault("life", []).append((time.perf_counter() - begun) * 1000)
+        ledger.close()
     finally:
         shutil.rmtree(folder)
-
-
-if __name__ == "__main__":
-    for argument in sys.argv[1:] or ["100", "10000"]:
-        measure(int(argument))
+    about = f"{guests:,} guests: "
+    life = clock.figure("life", f"{about}a guest's life, all calls")
+    sync = clock.figure("control", f"{about}control, fdatasync of 64 KiB")
+    admit = clock.figure("admit", f"{about}admit")
+    rates = Figure(f"{about}admits", "per s", tuple(1000 / value for value in admit.values))
+    whole = Figure(f"{about}lives", "per s", tuple(1000 / value for value in life.values))
+    calls = [clock.figure(name, about + name) for name in _CALLS]
+    return Result("", (life, whole, rates, *calls, sync), (ratio(f"{about}a life to one fdatasync", life, sync),))
