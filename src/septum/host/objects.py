@@ -26,7 +26,11 @@ _VOLATILE_TYPES: Final = frozenset({0x01021994, 0x858458F6, 0x958458F6, 0x626565
 
 
 class Gone(HostError):
-    """The object is not there any more, or another one has its name."""
+    """The object is not there any more."""
+
+
+class Replaced(Gone):
+    """Another object has its name."""
 
 
 def refused(what: str, path: str, error: OSError) -> HostError:
@@ -88,7 +92,7 @@ def open_object(path: str, key: str) -> int:
         if walk.fd < 0:
             raise Gone("it is not there any more", target=path)
         if key and not same(key, _key(walk.fd, os.fstat(walk.fd))):
-            raise Gone("another object has this name now", target=path)
+            raise Replaced("another object has this name now", target=path)
         return os.dup(walk.fd)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from septum.errors import Held, SeptumError
 from septum.host.driver import Confinement, Facts, Item, Operation, Step
-from septum.host.objects import Gone, look
+from septum.host.objects import Gone, Replaced, look
 from septum.launch import plan
 from septum.launch.undo import survivors
 from septum.ledger.protocol import Ledger
@@ -79,6 +79,8 @@ def claim(
 def _capture(operations: Mapping[str, Operation], step: Step) -> Mapping[str, Any]:
     try:
         return operations[step.op].capture(step)
+    except Replaced:
+        raise
     except Gone as error:
         raise Stale(step.path) from error
 
@@ -94,7 +96,7 @@ def _changed(
     """The path of an object that is not as it was planned for and journaled; "" if all are."""
     for item in items:
         mine = item.resource.sharing == "exclusive" and not item.platform and item.resource.kind not in _NOT_OURS
-        if item.facts is not None and mine and _now(item.facts.path) != item.facts:
+        if item.facts is not None and mine and _now(item.facts) != item.facts:
             return item.facts.path
     for entry in written:
         step = next(s for s in steps if (s.op, s.key, s.path) == (entry.op, entry.key, entry.path))
@@ -105,11 +107,19 @@ def _changed(
     return ""
 
 
-def _now(path: str) -> Facts | None:
+def _now(facts: Facts) -> Facts | None:
+    """The same object's facts at this moment, None if it is gone.
+
+    Raises:
+        Replaced: another object has its name. That is no restart of a guest: somebody swaps files.
+    """
     try:
-        return look(path).facts
+        now = look(facts.path).facts
     except Gone:
         return None
+    if now is not None and now.key != facts.key:
+        raise Replaced("another object has this name now", target=facts.path)
+    return now
 
 
 def _soon_free(ledger: Ledger, guest: Guest, holds: Iterable[Hold]) -> bool:
