@@ -361,6 +361,7 @@ def test_a_ledger_of_root_for_somebody_else(place: World) -> None:
 
 @pytest.mark.parametrize("kind", ["symlink", "file", "missing"])
 def test_an_image_that_is_swapped_between_the_look_and_the_change(place: World, kind: str) -> None:
+    """What was not looked at is not touched: a launch looks anew, by the rules, or refuses."""
     image, victim = place.image(), place.image("victim.img", 0o640)
     os.chown(victim, 1000, 1001)
     before = snapshot(victim)
@@ -371,12 +372,15 @@ def test_an_image_that_is_swapped_between_the_look_and_the_change(place: World, 
             image.rename(place.folder / "kept")
             if kind == "symlink":
                 image.symlink_to(victim)
+                os.lchown(image, 1000, 1000)
             elif kind == "file":
                 image.write_bytes(b"another")
 
     asked = request(place, *drive(image))
-    assert forked(lambda: run(asked, str(place.state), drivers=plain(), checkpoint=swap), place.said) == 125
-    assert str(image) in place.said.read_text()
+    status = forked(lambda: run(asked, str(place.state), drivers=plain(), checkpoint=swap), place.said)
+    assert status == 125 or (kind == "file" and status == 0)
+    assert status == 0 or str(image) in place.said.read_text()
+    place.wait_empty()
     assert snapshot(victim) == before
     assert (place.folder / "kept").stat().st_uid == 0
     assert kind != "file" or image.stat().st_uid == 0
