@@ -4,11 +4,13 @@ Exit statuses: 125 a failure of septum itself, 126 it can't be executed, 127 not
 with the guest's own. They follow env(1), nohup(1) and timeout(1).
 """
 
+import gc
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, Final, NoReturn
 
+from septum.cli.launching import read_plain
 from septum.errors import SeptumError
 
 VERBS: Final = ("run", "plan", "ps", "show", "explain", "reconcile", "doctor", "attack", "completion")
@@ -69,22 +71,27 @@ def verb(name: str) -> Any:
 
 
 def _dispatch(words: list[str]) -> int:
-    from argparse import ArgumentParser
+    if not words or words[0] not in VERBS:
+        whole_parser().parse_args(words or ["--help"])
+        return 2
+    if words[0] == "run":
+        # This process soon becomes another one: what it leaves behind need not be collected.
+        gc.disable()
+    module = verb(words[0])
+    rest = words[1:]
+    guest: list[str] | None = None
+    if "--" in rest:
+        at = rest.index("--")
+        rest, guest = rest[:at], rest[at + 1 :]
+    options = read_plain(rest) if words[0] == "run" else None
+    if options is None:
+        from argparse import ArgumentParser
 
-    if words and words[0] in VERBS:
-        module = verb(words[0])
         parser = ArgumentParser(prog=f"septum {words[0]}", description=module.HELP, allow_abbrev=False)
         module.arguments(parser)
-        rest = words[1:]
-        guest: list[str] | None = None
-        if "--" in rest:
-            at = rest.index("--")
-            rest, guest = rest[:at], rest[at + 1 :]
         options = parser.parse_args(rest)
-        options.argv = guest
-        return int(module.run(options))
-    whole_parser().parse_args(words or ["--help"])
-    return 2
+    options.argv = guest
+    return int(module.run(options))
 
 
 def whole_parser() -> Any:

@@ -1,21 +1,23 @@
 """``septum run``: confine a guest under a label of its own, become its QEMU, put everything back afterwards."""
 
 import os
-from argparse import ArgumentParser, Namespace
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from septum.cli.launching import add_launch_options
 from septum.host import joining
 
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
 HELP: Final = "run a QEMU command line, confined under a label of its own"
 
 
-def arguments(parser: ArgumentParser) -> None:
+def arguments(parser: "ArgumentParser") -> None:
     parser.usage = "septum run [--realm R] [--name N] [options] -- qemu-system-x86_64 …"
     add_launch_options(parser)
 
 
-def run(options: Namespace) -> NoReturn:
+def run(options: Any) -> NoReturn:
     moving = joining.begin() if options.argv else None
     # The kernel takes as long to move the process as Python takes to load all this.
     from septum.cli.launching import request_of
