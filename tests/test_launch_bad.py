@@ -142,7 +142,7 @@ def test_a_uuid_that_is_none(place: World, uuid: str) -> None:
     assert not Path("/tmp/septum-evil").exists()
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "-x", ".x", "a b", "a\nb", "\x1b[31m", "ü", "x" * 65])
+@pytest.mark.parametrize("name", ["../x", "a/b", "-x", ".x", " a", "a\nb", "\x1b[31m", "x" * 65])
 def test_a_name_that_is_not_safe(place: World, name: str) -> None:
     refused(place, options=[f"--name={name}"], says="can't be the name of a guest")
     refused(place, options=[f"--realm={name}"], says="can't be the name of a realm")

@@ -38,7 +38,6 @@ CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
-CLONE_INTO_CGROUP = 0x200000000
 
 # seccomp.h
 SECCOMP_SET_MODE_FILTER = 1
@@ -68,7 +67,6 @@ LANDLOCK_RESTRICT_SELF_LOG_NEW_EXEC_ON = 2
 _NR_SECCOMP = {"x86_64": 317, "aarch64": 277}
 _NR_EXECVEAT = {"x86_64": 322, "aarch64": 281}
 _NR_PIDFD_SEND_SIGNAL = 424
-_NR_CLONE3 = 435
 _NR_CLOSE_RANGE = 436
 _NR_OPENAT2 = 437
 _NR_LANDLOCK_CREATE_RULESET = 444
@@ -155,7 +153,6 @@ _syscall_create_ruleset = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, _string
 _syscall_add_rule = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, _int, _int, _string, _uint, use_errno=True)(
     ("syscall", _libc)
 )
-_syscall_clone3 = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, _string, _size, use_errno=True)(("syscall", _libc))
 _syscall_unsigned = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, _uint, _uint, _uint, use_errno=True)(
     ("syscall", _libc)
 )
@@ -387,26 +384,6 @@ def open_by_handle(mount_fd: int, handle: bytes, flags: int) -> int:
 def close_range(first: int, last: int, flags: int = 0) -> None:
     """Closes descriptors `first` to `last`, both included, or with CLOSE_RANGE_CLOEXEC marks them close-on-exec."""
     _checked(_syscall_unsigned(_NR_CLOSE_RANGE, first, last, flags), "close_range")
-
-
-def fork_into(cgroup_fd: int) -> int:
-    """Forks, with the child in another cgroup from its first moment (Linux 5.7).
-
-    The child may do no more than prepare descriptors and become another program: Python is not told of this fork.
-
-    Args:
-        cgroup_fd: a descriptor of the cgroup's directory.
-
-    Returns:
-        0 in the child, its pid in the parent.
-
-    Raises:
-        HostError: ENOSYS where a container's filter hides clone3.
-    """
-    # struct clone_args of include/uapi/linux/sched.h, CLONE_ARGS_SIZE_VER2: flags, pidfd, child_tid, parent_tid,
-    # exit_signal (SIGCHLD), stack, stack_size, tls, set_tid, set_tid_size, cgroup.
-    arguments = struct.pack("=11Q", CLONE_INTO_CGROUP, 0, 0, 0, 17, 0, 0, 0, 0, 0, cgroup_fd)
-    return _checked(_syscall_clone3(_NR_CLONE3, arguments, len(arguments)), "clone3")
 
 
 def pidfd_send_signal(pidfd: int, signal: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from septum.errors import Held, HostError
 from septum.host import kernel
 from septum.host.driver import Outcome, Step
-from septum.host.objects import CONTEXT, Gone, by_fd, open_object, read_xattr
+from septum.host.objects import CONTEXT, Gone, by_fd, open_object, read_xattr, recover
 
 _NO_LEVELS: Final = ("", "s0")
 _DEPTH_MAX: Final = 256  # a guest may build a tree so deep that walking it would need every descriptor there is
@@ -68,7 +68,7 @@ class Relabel:
 
     def undo(self, step: Step, original: Mapping[str, Any]) -> Outcome:
         try:
-            fd = open_object(step.path, step.key)
+            fd = recover(step.path, step.key)
         except Gone:
             return "gone"
         try:

@@ -154,12 +154,16 @@ def new_uuid() -> str:
 
 def check_name(name: str, what: str) -> None:
     """Raises Denied if the name would not be safe to print, to put into a path or a policy."""
-    safe = name.isascii() and name.replace("-", "").replace("_", "").replace(".", "").isalnum()
-    if not safe or len(name) > 64 or name[0] in ".-":
+    plain = name.isascii() and name.replace("-", "").replace("_", "").replace(".", "").isalnum()
+    # A guest's name comes from whatever manages it, and those allow blanks and any alphabet; a realm's is septum's own.
+    safe = plain if what == "realm" else name.isprintable() and "/" not in name and name == name.strip()
+    if not name or not safe or len(name) > 64 or name[0] in ".-":
         raise Denied(
             f"{name!r} can't be the name of a {what}",
             target=name,
-            rule="1 to 64 of A–Z a–z 0–9 . _ -, not beginning with . or -",
+            rule="up to 64 characters that can be printed, no slash, no blank at its ends, no . or - at its beginning"
+            if what == "guest"
+            else "1 to 64 of A–Z a–z 0–9 . _ -, not beginning with . or -",
             remedy="choose another with --name" if what == "guest" else "choose another with --realm",
         )
 

@@ -5,7 +5,6 @@ socket and the lock are inherited, so a launcher need not wait for the watcher t
 socket's queue, with a pidfd of the process that becomes QEMU.
 """
 
-import errno
 import fcntl
 import os
 import sys
@@ -114,35 +113,25 @@ def _start(folder: str, lock: int) -> None:
         ) from error
 
 
-def _fork() -> int:
-    """Forks into the cgroup of septum's own processes; a plain fork where there is none."""
-    path = apart()
-    if path:
-        directory = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            return kernel.fork_into(directory)
-        except HostError as error:
-            if error.errno != errno.ENOSYS:
-                raise
-        finally:
-            os.close(directory)
-    child = os.fork()
-    if child == 0 and path:
-        join(path)
-    return child
-
-
 def _spawn(folder: str, lock: int, listener: int) -> None:
     """Starts the watcher as nobody's child: QEMU must not find a child that it did not make."""
     log = os.open(
         os.path.join(folder, "watch.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
     )
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    child = _fork()
+    group = apart()
+    child = os.fork()
     if child == 0:
         try:
             os.setsid()
             if os.fork() == 0:
+                try:
+                    if group:
+                        # Not by clone3 straight into it: a thread may be at work here, and only fork minds its locks.
+                        join(group)
+                except HostError as error:
+                    os.write(log, f"septum-watcher: {error}\n".encode())
+                    os._exit(1)
                 os.chdir("/")
                 # Above all fixed places, then down to them; no higher, as a caller's limit may be low.
                 high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 5) for fd in (null, null, log, lock, listener)]
