@@ -1,6 +1,6 @@
 """``python -m septum``: the same as the command ``septum``."""
 
-from septum.cli.main import main
+from septum.cli.entry import septum
 
 if __name__ == "__main__":
-    main()
+    septum()

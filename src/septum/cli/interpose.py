@@ -5,7 +5,6 @@ Installed under QEMU's own name earlier in PATH (a symlink will do), it finds th
 own, every word is QEMU's: SEPTUM_REALM, SEPTUM_NAME, SEPTUM_DRIVER and SEPTUM_STATE say the rest.
 """
 
-import gc
 import os
 import sys
 from typing import NoReturn
@@ -20,7 +19,6 @@ def main() -> NoReturn:
 
 
 def _main() -> NoReturn:
-    gc.disable()
     moving = joining.begin()
     # The kernel takes as long to move the process as Python takes to load all this.
     from septum.launch import state

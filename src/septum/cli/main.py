@@ -71,12 +71,11 @@ def verb(name: str) -> Any:
 
 
 def _dispatch(words: list[str]) -> int:
+    if words[:1] != ["run"]:
+        gc.enable()
     if not words or words[0] not in VERBS:
         whole_parser().parse_args(words or ["--help"])
         return 2
-    if words[0] == "run":
-        # This process soon becomes another one: what it leaves behind need not be collected.
-        gc.disable()
     module = verb(words[0])
     rest = words[1:]
     guest: list[str] | None = None
