@@ -51,7 +51,7 @@ def test_an_image_of_its_own(tmp_path: Path, fmt: str) -> None:
 
 
 def test_luks_has_no_chain(tmp_path: Path) -> None:
-    secret = ("--object", "secret,id=s,data=abc", "-o", "key-secret=s,iter-time=10")
+    secret = ("--object", "secret,id=s,data=abc", "-o", "key-secret=s,iter-time=100")
     create(tmp_path, "luks", "top", *secret)
     assert ours(tmp_path, "top", "luks") == set()
 
@@ -195,7 +195,7 @@ CLOOP = b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount -r -t iso9660
 def test_the_guess_is_that_of_qemu(tmp_path: Path, fmt: str) -> None:
     image = tmp_path / "image"
     if fmt == "luks":
-        create(tmp_path, fmt, "image", "--object", "secret,id=s,data=abc", "-o", "key-secret=s,iter-time=10")
+        create(tmp_path, fmt, "image", "--object", "secret,id=s,data=abc", "-o", "key-secret=s,iter-time=100")
     elif fmt == "text":
         create(tmp_path, "vmdk", "image", "-o", "subformat=monolithicFlat")
     elif fmt == "empty":

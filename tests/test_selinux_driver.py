@@ -202,14 +202,17 @@ class TestRelabel:
         step = step_for(labelled, image_context(RED))
         original = self.relabel.capture(step)
         self.relabel.apply(step, original)
-        labelled.rename(labelled.with_name("moved"))
-        assert self.relabel.undo(step, original) == "gone"
+        moved = labelled.rename(labelled.with_name("moved"))
         labelled.write_text("another")
         os.setxattr(labelled, "security.selinux", image_context(RED).encode())
-        assert self.relabel.undo(step, original) == "gone"
-        assert label_of(labelled) == image_context(RED)
         with pytest.raises(HostError):
             self.relabel.apply(step, original)
+        assert self.relabel.undo(step, original) == "restored", "it is found by its handle"
+        assert label_of(moved) == OLD
+        assert label_of(labelled) == image_context(RED)
+        moved.unlink()
+        assert self.relabel.undo(step, original) == "gone"
+        assert label_of(labelled) == image_context(RED)
 
     def test_what_a_guest_made_in_its_folder_loses_its_label(self, tmp_path: Path) -> None:
         folder, outside = tmp_path / "shared", tmp_path / "outside"
