@@ -53,7 +53,10 @@ def bench(runs: int, *, total: int = MILLION) -> Result:
             ratio("99.9 % full, a pool to random", pooled, packed),
         ),
         (Goal("a million allotments, “in seconds”", MILLION / whole.median, 10, "s"),),
-        (f"A realm has room for {allotment.size:,} guests, pairs for {_CATEGORIES * (_CATEGORIES - 1) // 2:,}.",),
+        (
+            f"A realm has room for {allotment.size:,} guests, pairs for {_CATEGORIES * (_CATEGORIES - 1) // 2:,}.",
+            "One at a time asks a set in memory what is taken; what a disk adds is in `ledger`.",
+        ),
     )
 
 

@@ -3,6 +3,10 @@
 *Ready* is when QEMU has answered its first QMP command, not when it greets; *gone* is when its process was waited
 for; *restored* is when the images are as they were and the socket is no more; *released* is when the ledger knows
 nothing of the guest.
+
+QEMU is asked over a socket pair that it inherits. Who connects to a path has to look for it all the time, and a
+connection that comes just when QEMU 7.2 gives its listening socket to the monitor's thread may stop it for ever: both
+accept, and the first thread waits in accept4 (seen with bare QEMUs, three starting at a time).
 """
 
 import json
@@ -64,6 +68,7 @@ class Place:
                 with suppress(BenchError):
                     wait(lambda state=state: not guests(state), "the ledger to be empty")  # type: ignore[misc]
                 os.kill(pid, signal.SIGKILL)
+            wait(lambda state=state: not self.watchers(state), "the watchers to end")  # type: ignore[misc]
         shutil.rmtree(self.folder)
 
     def disk(self, name: str) -> str:
@@ -124,21 +129,26 @@ class Guest:
         self.state = before[before.index("--state") + 1] if "--state" in before else ""
         self.ready = 0.0
         self._before = self._look()
-        self._monitor = socket.socket(socket.AF_UNIX)
+        self._monitor, inherited = socket.socketpair()
         self._monitor.settimeout(_PATIENCE)
+        self._reader = self._monitor.makefile("rb")
         words = [
             *before, PROGRAM, "-nodefaults", "-no-user-config", "-display", "none", "-S", *machine,
             "-qmp", f"unix:{self.socket},server=on,wait=off", "-name", name,
+            "-chardev", f"socket,id=bench,fd={inherited.fileno()}", "-mon", "chardev=bench,mode=control",
         ]  # fmt: skip
         words = [word.replace("DISK", self.disk) for word in words]
         self._begun = time.perf_counter()
-        self.process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
+        with inherited:
+            self.process = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=(inherited.fileno(),),
+            )
 
     def await_ready(self) -> None:
-        wait(self._connected, "QEMU to listen")
-        self._reader = self._monitor.makefile("rb")
         self._answer()
         self._command("qmp_capabilities")
         self.ready = (time.perf_counter() - self._begun) * 1000
@@ -161,26 +171,24 @@ class Guest:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(_PATIENCE)
+        self._reader.close()
         self._monitor.close()
         if self.process.stderr is not None:
             self.process.stderr.close()
-
-    def _connected(self) -> bool:
-        if self.process.poll() is not None and self.process.stderr is not None:
-            raise BenchError(f"it ended with {self.process.returncode}: {self.process.stderr.read().decode().strip()}")
-        try:
-            self._monitor.connect(self.socket)
-        except OSError:
-            return False
-        return True
 
     def _command(self, name: str) -> None:
         self._monitor.sendall(json.dumps({"execute": name}).encode() + b"\n")
         self._answer()
 
     def _answer(self) -> None:
-        if not self._reader.readline():
-            raise BenchError("QEMU hung up")
+        try:
+            answer = self._reader.readline()
+        except TimeoutError as error:
+            raise BenchError(f"QEMU did not answer in {_PATIENCE:.0f} s") from error
+        if not answer:
+            self.process.wait(_PATIENCE)
+            said = self.process.stderr.read().decode().strip() if self.process.stderr else ""
+            raise BenchError(f"it ended with {self.process.returncode}: {said}")
 
     def _restored(self) -> bool:
         return not os.path.exists(self.socket) and self._look() == self._before

@@ -35,9 +35,14 @@ def bench(runs: int, *, guests: int = 50) -> Result:
         serial = _rate(place, "septum, one after another", place.septum(kinds[-1]), guests, 1)
         pairs = _rate(place, "septum, two at a time", place.septum(kinds[-1]), guests, 2)
         bare = _rate(place, "bare, one after another", (), guests, 1)
-        figures = (*paired.figures, cold, bare, serial, pairs)
+        bare_pairs = _rate(place, "bare, two at a time", (), guests, 2)
+        figures = (*paired.figures, cold, bare, bare_pairs, serial, pairs)
         goals = (*paired.goals, _fast("one after another", serial), _fast("two at a time", pairs))
-        ratios = (*paired.ratios, ratio("rate, septum to bare", serial, bare))
+        ratios = (
+            *paired.ratios,
+            ratio("rate one after another, septum to bare", serial, bare),
+            ratio("rate two at a time, septum to bare", pairs, bare_pairs),
+        )
         try:
             peer = libvirt.bench(place, kinds[-1], runs, guests)
         except BenchError as error:
