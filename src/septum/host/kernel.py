@@ -47,6 +47,10 @@ RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 
+# asm-generic/signal.h, and that of x86 and arm
+SIGPIPE = 13
+SIGXFSZ = 25
+
 # close_range.h
 CLOSE_RANGE_CLOEXEC = 4
 
@@ -125,6 +129,9 @@ _libc.open_by_handle_at.argtypes = (_int, _string, _int)
 _libc.open_by_handle_at.restype = _int
 _libc.execve.argtypes = (_string, _strings, _strings)
 _libc.execve.restype = _int
+_libc.signal.argtypes = (_int, _pointer)
+_libc.signal.restype = _pointer
+_SIG_ERR = 2 ** (8 * ctypes.sizeof(_pointer)) - 1
 _libc.fstatfs.argtypes = (_int, _pointer)
 _libc.fstatfs.restype = _int
 _libc.capget.argtypes = (_string, _pointer)
@@ -235,6 +242,14 @@ def set_no_new_privs() -> None:
 def no_new_privs() -> bool:
     """Whether `set_no_new_privs` was called here or in an ancestor."""
     return _checked(_libc.prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), "prctl(PR_GET_NO_NEW_PRIVS)") == 1
+
+
+def default_action(signal: int) -> None:
+    """Gives a signal its default action. Python's own table is not told, so this is for a process about to exec.
+
+    The module `signal` does the same, and costs a start 0.9 ms for the enumerations that it makes.
+    """
+    _checked(0 if _libc.signal(signal, None) != _SIG_ERR else -1, "signal")
 
 
 def set_name(name: bytes) -> None:

@@ -7,13 +7,12 @@ the kernel keeps as it was at exec, to the byte, also where an entry has no ``=`
 
 import errno
 import os
-import signal
 from typing import Final, NoReturn
 
 from septum.errors import CannotExecute, HostError, NotFound
 from septum.host import kernel, streams
 
-_IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
+_IGNORED_BY_PYTHON: Final = (kernel.SIGPIPE, kernel.SIGXFSZ)
 
 
 def boot_id() -> str:
@@ -135,7 +134,7 @@ def become(program: str, argv: tuple[str, ...], environment: list[bytes]) -> NoR
         NotFound, CannotExecute: the kernel did not execute it.
     """
     for number in _IGNORED_BY_PYTHON:
-        signal.signal(number, signal.SIG_DFL)
+        kernel.default_action(number)
     for fd in streams.CLOSED:
         # SQLite puts /dev/null, inheritable, where it would have got one of these for its files.
         if streams.is_open(fd):
