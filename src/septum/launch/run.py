@@ -27,6 +27,10 @@ from septum.ledger.protocol import Ledger
 from septum.ledger.records import Guest
 from septum.ledger.sqlite import SqliteLedger
 
+_WITHOUT_ROOT: Final = (
+    "without root this is weaker: the guest shares its caller's uid, and Landlock with a system call filter alone "
+    "keeps it apart; see `septum doctor`"
+)
 Checkpoint = Callable[[str], None]
 _PATIENCE: Final = 3.0  # seconds to wait for an object that is just being put back
 
@@ -67,6 +71,8 @@ def run(
             if moving is not None:
                 moving.leave()
             process.become(subject.program, request.argv, environment)
+        if os.geteuid() != 0 and chosen:
+            subject = subject._replace(warnings=(*subject.warnings, _WITHOUT_ROOT))
         deadline = time.monotonic() + _PATIENCE
         while True:
             try:
