@@ -13,6 +13,9 @@ packages:
 $(VENV)/.made: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@# A start pays for what the environment loads by itself (setuptools' .pth) and for modules that are not compiled.
+	$(BIN)/pip uninstall --quiet --yes --disable-pip-version-check setuptools
+	$(BIN)/python -m compileall -q src
 	@touch $@
 
 lab: setup
