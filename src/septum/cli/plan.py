@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from septum.cli.common import add_json, open_ledger, print_json, print_table, printable
 from septum.cli.launching import add_launch_options, request_of
-from septum.errors import SeptumError
+from septum.errors import Denied, SeptumError
 from septum.host.driver import Item
 from septum.launch import drivers, identity, plan
 from septum.launch.run import operations_of
@@ -31,7 +31,11 @@ def run(options: Namespace) -> int:
     chosen = drivers.choose(options.driver, subject.command, unconfined=True)
     own_uid = os.geteuid() == 0 and any(driver.name == "landlock" for driver in chosen)
     who = identity.preview(subject, request.realm, open_ledger(options), own_uid=own_uid)
-    confinement = plan.confine(subject, who)
+    try:
+        confinement = plan.confine(subject, who)
+    except Denied as error:
+        problems.append(error)
+        confinement = plan.confine(subject, who._replace(uid=-1))
     steps = plan.steps_of(chosen, confinement)
     known = operations_of(chosen)
     described = [{"op": step.op, "path": step.path, "what": known[step.op].describe(step)} for step in steps]
