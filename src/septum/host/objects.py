@@ -10,6 +10,8 @@ import fcntl
 import os
 import stat
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from septum.errors import Denied, HostError
@@ -37,6 +39,26 @@ def refused(what: str, path: str, error: OSError) -> HostError:
     """Words what the kernel refused to do with an object."""
     number = error.errno or 0
     return HostError(f"{what}: {os.strerror(number)}", errno=number, target=path)
+
+
+@contextmanager
+def using(fd: int, path: str, what: str) -> Iterator[None]:
+    """Closes a descriptor at the end, and words what the kernel refuses meanwhile.
+
+    Args:
+        fd: of the object.
+        path: of the object, for the error.
+        what: the error's first words: ``its owner can't be changed``.
+
+    Raises:
+        HostError: instead of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise refused(what, path, error) from error
+    finally:
+        os.close(fd)
 
 
 class Found(NamedTuple):

@@ -14,7 +14,18 @@ from typing import Any
 from septum.errors import HostError
 from septum.host import dac
 from septum.host.driver import Operation, Outcome, Step
-from septum.host.objects import Gone, by_fd, lock, open_name, open_object, open_parent, read_xattr, recover, refused
+from septum.host.objects import (
+    Gone,
+    by_fd,
+    lock,
+    open_name,
+    open_object,
+    open_parent,
+    read_xattr,
+    recover,
+    refused,
+    using,
+)
 
 
 class Own:
@@ -36,23 +47,19 @@ class Own:
 
     def apply(self, step: Step, original: Mapping[str, Any]) -> None:
         fd = open_object(step.path, step.key)
-        try:
+        with using(fd, step.path, "its owner can't be changed"):
             # Narrow first, widen last: at no moment may both the old and the new owner, or others, write.
             _set_mode(fd, step.args["mode"] & original["mode"])
             os.chown(by_fd(fd), step.args["uid"], step.args["gid"])
             os.chmod(by_fd(fd), step.args["mode"])
             _expect(step, self._target(step, original), _owner_state(fd))
-        except OSError as error:
-            raise refused("its owner can't be changed", step.path, error) from error
-        finally:
-            os.close(fd)
 
     def undo(self, step: Step, original: Mapping[str, Any]) -> Outcome:
         try:
             fd = recover(step.path, step.key)
         except Gone:
             return "gone"
-        try:
+        with using(fd, step.path, "its owner can't be put back"):
             now = _owner_state(fd)
             if now == original:
                 return "untouched"
@@ -66,10 +73,6 @@ class Own:
             os.chmod(by_fd(fd), original["mode"])
             _expect(step, original, _owner_state(fd))
             return "restored"
-        except OSError as error:
-            raise refused("its owner can't be put back", step.path, error) from error
-        finally:
-            os.close(fd)
 
     @staticmethod
     def _ours(now: Mapping[str, Any], original: Mapping[str, Any], target: Mapping[str, Any]) -> bool:
@@ -105,18 +108,14 @@ class Grant:
 
     def capture(self, step: Step) -> Mapping[str, Any]:
         fd = open_object(step.path, step.key)
-        try:
+        with using(fd, step.path, "its ACL can't be read"):
             acl = dac.parse(read_xattr(fd, dac.XATTR))
             return {"perms": dac.entry(acl, step.args["tag"], step.args["id"]), "spare": dac.spare(acl)}
-        except OSError as error:
-            raise refused("its ACL can't be read", step.path, error) from error
-        finally:
-            os.close(fd)
 
     def apply(self, step: Step, original: Mapping[str, Any]) -> None:
         wanted = dac.bits(step.args["perms"])
         fd = open_object(step.path, step.key)
-        try:
+        with using(fd, step.path, "its ACL can't be changed"):
             guard = lock(fd, step.path)
             try:
                 acl = dac.parse(read_xattr(fd, dac.XATTR))
@@ -129,10 +128,6 @@ class Grant:
                 _expect(step, wanted, dac.entry(acl, step.args["tag"], step.args["id"]))
             finally:
                 os.close(guard)
-        except OSError as error:
-            raise refused("its ACL can't be changed", step.path, error) from error
-        finally:
-            os.close(fd)
 
     def undo(self, step: Step, original: Mapping[str, Any]) -> Outcome:
         tag, qualifier, given = step.args["tag"], step.args["id"], dac.bits(step.args["perms"])
@@ -140,7 +135,7 @@ class Grant:
             fd = recover(step.path, step.key)
         except Gone:
             return "gone"
-        try:
+        with using(fd, step.path, "its ACL can't be put back"):
             guard = lock(fd, step.path)
             try:
                 acl = dac.parse(read_xattr(fd, dac.XATTR))
@@ -162,10 +157,6 @@ class Grant:
                 return "restored"
             finally:
                 os.close(guard)
-        except OSError as error:
-            raise refused("its ACL can't be put back", step.path, error) from error
-        finally:
-            os.close(fd)
 
 
 class MakeFile:
@@ -207,7 +198,7 @@ class MakeFile:
             fd = open_name(step.path)
         except Gone:
             return "gone"
-        try:
+        with using(fd, step.path, "it can't be handed back"):
             status = os.fstat(fd)
             caller = os.geteuid()
             given = step.args["uid"] if step.args["uid"] >= 0 else caller
@@ -226,10 +217,6 @@ class MakeFile:
             # Last, as the owner tells that all is done.
             os.chown(by_fd(fd), step.args["back_uid"], step.args["back_gid"])
             return "restored"
-        except OSError as error:
-            raise refused("it can't be handed back", step.path, error) from error
-        finally:
-            os.close(fd)
 
 
 class Unlink:
@@ -250,30 +237,22 @@ class Unlink:
             fd = open_name(step.path)
         except Gone:
             return
-        try:
+        with using(fd, step.path, "the old socket can't be removed"):
             if stat.S_ISSOCK(os.fstat(fd).st_mode):
                 _unlink(step.path, fd)
-        except OSError as error:
-            raise refused("the old socket can't be removed", step.path, error) from error
-        finally:
-            os.close(fd)
 
     def undo(self, step: Step, original: Mapping[str, Any]) -> Outcome:
         try:
             fd = open_name(step.path)
         except Gone:
             return "gone"
-        try:
+        with using(fd, step.path, "what the guest left can't be removed"):
             status = os.fstat(fd)
             removable = stat.S_ISSOCK(status.st_mode) or stat.S_ISREG(status.st_mode)
             if not removable or step.args["uid"] not in (-1, status.st_uid):
                 return "untouched"
             _unlink(step.path, fd)
             return "restored"
-        except OSError as error:
-            raise refused("what the guest left can't be removed", step.path, error) from error
-        finally:
-            os.close(fd)
 
 
 OPERATIONS: Mapping[str, Operation] = {"own": Own(), "acl": Grant(), "mkfile": MakeFile(), "unlink": Unlink()}
