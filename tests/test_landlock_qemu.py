@@ -188,3 +188,19 @@ def test_no_program_but_qemu_runs(folder: Path) -> None:
         return said
 
     assert inside(act) == [errno.EACCES] * 2
+
+
+def test_a_terminal_of_its_own_and_no_other(folder: Path) -> None:
+    master, slave = os.openpty()
+    try:
+        confined = subject(folder)
+        confined = confined._replace(items=(*confined.items, found("/dev/ptmx", "shared-device", sharing="shared")))
+        for machine in running(folder, confined, "-chardev", "pty,id=console"):
+            told = machine.qmp("query-chardev")["return"]
+            name = next(entry["filename"] for entry in told if entry["label"] == "console").removeprefix("pty:")
+            assert os.stat(name).st_uid == UID
+            backend = {"type": "serial", "data": {"device": os.ttyname(slave)}}
+            assert "Permission denied" in machine.qmp("chardev-add", id="other", backend=backend)["error"]["desc"]
+    finally:
+        os.close(master)
+        os.close(slave)

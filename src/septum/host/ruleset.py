@@ -105,6 +105,9 @@ _SETTINGS: Final = (
     ("/etc/crypto-policies", _READ_TREE, "GnuTLS's system settings"),
     ("/usr/share/crypto-policies", READ_FILE, "GnuTLS's system settings"),
 )
+# Whoever opens the first gets a new terminal in the second, as its owner.
+_PTMX: Final = "/dev/ptmx"
+_TERMINALS: Final = "/dev/pts"
 _DEVICES: Final = (
     ("/dev/null", READ_FILE | WRITE_FILE, "standard streams after -daemonize"),
     ("/dev/zero", READ_FILE, "harmless"),
@@ -297,6 +300,8 @@ def _items(guest: Confinement) -> Iterator[Rule]:
             facts = item.facts
             rights = _tree_rights(item.resource) if facts.type == "dir" else _file_rights(item.resource, facts.type)
             yield Rule(facts.path, rights, why, facts.key)
+            if facts.path == _PTMX:
+                yield Rule(_TERMINALS, _READ_WRITE | IOCTL_DEV, f"{why}: its terminals; owner and mode keep others'")
 
 
 def _tree_rights(resource: Resource) -> int:
