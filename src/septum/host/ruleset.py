@@ -250,6 +250,9 @@ def name_in(parent: Facts, resource: Resource) -> str:
 
 
 def _real(path: str) -> str | None:
+    # Most of what a platform may have is not there, and realpath looks at every component.
+    if not os.path.lexists(path):
+        return None
     real = os.path.realpath(path)
     return real if os.path.lexists(real) else None
 

@@ -69,8 +69,9 @@ def claim(
             ledger.settle(entry.id, "untouched")
         raise Stale(changed)
     checkpoint("begun")
+    journals = {owner: ledger.journal(owner) for owner in {step.scope or guest.uuid for step in steps}}
     for step in steps:
-        original = _original(ledger, guest, step)
+        original = _original(journals[step.scope or guest.uuid], step)
         checkpoint(f"before {step.op} {step.path}")
         operations[step.op].apply(step, original)
         checkpoint(f"after {step.op} {step.path}")
@@ -137,9 +138,9 @@ def _entry(guest: Guest, step: Step, original: Mapping[str, Any]) -> Entry:
     return Entry(0, owner, step.op, step.key, step.path, dict(step.args), dict(original), "")
 
 
-def _original(ledger: Ledger, guest: Guest, step: Step) -> Mapping[str, Any]:
+def _original(journal: Iterable[Entry], step: Step) -> Mapping[str, Any]:
     """What the journal says was there before: for a shared object the first holder knows, not this guest."""
-    for entry in ledger.journal(step.scope or guest.uuid):
+    for entry in journal:
         if (entry.op, entry.key, entry.path, dict(entry.args)) == (step.op, step.key, step.path, dict(step.args)):
             return entry.original
     raise SeptumError("a step is not in the journal", target=step.path, rule="write down first, then act")
