@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab import agent, cache, debian, guest, initramfs
+from septum import policy as shipped
 
 _HERE = Path(__file__).parent
-SHIPPED = tuple(sorted((_HERE.parent / "policy" / "host").glob("*.cil")))
 FOR_TESTS = tuple(sorted((_HERE / "cil").glob("*.cil")))
 _FILES = _HERE / "files"
 
@@ -41,6 +41,22 @@ _AGENT = "usr/local/lib/septum-lab/agent.py"
 _INIT = "usr/local/sbin/lab-init"
 
 
+def policy_modules() -> tuple[Path, ...]:
+    """The modules that septum ships, and those of `FOR_TESTS`, as files for semodule."""
+    return (*_shipped(), *FOR_TESTS)
+
+
+def _shipped() -> tuple[Path, ...]:
+    content = {"septum.cil": shipped.module(), f"{shipped.SVIRT_MODULE}.cil": shipped.svirt().text.encode()}
+
+    def write(target: Path) -> None:
+        for name, text in content.items():
+            (target / name).write_bytes(text)
+
+    folder = cache.artifact("selinux-modules", cache.recipe(content), write)
+    return tuple(folder / name for name in content)
+
+
 def root() -> Path:
     """A folder with ``root``, the machine's file system as the packages leave it."""
     return cache.artifact("selinux-root", cache.recipe(PACKAGES, debian.CODENAME), _build_root)
@@ -50,8 +66,7 @@ def image() -> Path:
     """A folder with ``disk`` (raw), ``vmlinuz``, ``initrd`` and ``policy`` (the machine's compiled policy)."""
     key = cache.recipe(
         root().name,
-        *SHIPPED,
-        *FOR_TESTS,
+        *policy_modules(),
         _FILES,
         Path(agent.__file__),
         Path(initramfs.__file__),
@@ -65,8 +80,8 @@ def policy(*modules: Path) -> Path:
     """Debian's policy with modules in it, compiled here, for `Machine.load_policy`.
 
     Args:
-        modules: CIL files; each is a module of the file's name. The machine starts with `SHIPPED` and `FOR_TESTS`,
-            and needs the latter.
+        modules: CIL files; each is a module of the file's name. The machine starts with those of `policy_modules`, and needs
+            `FOR_TESTS`.
     """
     key = cache.recipe(root().name, *modules)
     return cache.artifact("selinux-policy", key, lambda target: _build_policy(target, modules)) / "policy"
@@ -101,7 +116,7 @@ def _build_image(target: Path) -> None:
     initramfs.write(target / "initrd", _FILES / "initramfs-init", initramfs.module_files(modules, _MODULES))
     _fill(work)
     cache.say("compiling the policy")
-    _compile(work, target / "policy", (*SHIPPED, *FOR_TESTS))
+    _compile(work, target / "policy", policy_modules())
     cache.say("labelling files, making the disk")
     cache.run(["setfiles", "-m", "-F", "-r", work, work / "etc/selinux/default/contexts/files/file_contexts", work])
     disk = target / "disk"

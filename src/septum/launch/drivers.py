@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from septum.errors import Unenforceable, UsageError
 from septum.guests.resource import CommandLine
 from septum.host import cgroup, ops
 from septum.host.driver import Availability, Driver, Operation
 from septum.host.joining import Joining, fresh
+
+if TYPE_CHECKING:
+    from septum.host.selinux_types import Types
 
 NAMES: Final = ("selinux", "landlock")  # strongest first
 _SELINUXFS: Final = "/sys/fs/selinux"
@@ -26,7 +29,7 @@ def make(names: Sequence[str], command: CommandLine | None = None, joining: Join
     if "selinux" in names:
         from septum.host.selinux import SelinuxDriver
 
-        made.append(SelinuxDriver())
+        made.append(SelinuxDriver(_types()))
     if "landlock" in names:
         from septum.host.landlock import LandlockDriver
 
@@ -42,6 +45,33 @@ def make(names: Sequence[str], command: CommandLine | None = None, joining: Join
             )
         )
     return made
+
+
+def types_of(drivers: Sequence[Driver]) -> str:
+    """The name of the set of SELinux types that these drivers label with, or ""."""
+    if all(driver.name != "selinux" for driver in drivers):
+        return ""
+    from septum.host.selinux import SelinuxDriver
+
+    return next((driver.types.name for driver in drivers if isinstance(driver, SelinuxDriver)), "")
+
+
+def _types() -> "Types | None":
+    """The set of SELinux types that SEPTUM_SELINUX_TYPES names; None for the best that works.
+
+    Raises:
+        UsageError: there is no such set.
+    """
+    from septum.host.selinux_types import SETS
+
+    name = os.environ.get("SEPTUM_SELINUX_TYPES") or "auto"
+    if name != "auto" and name not in SETS:
+        raise UsageError(
+            f"there is no set of SELinux types {name}",
+            target="SEPTUM_SELINUX_TYPES",
+            remedy=f"one of {', '.join(SETS)}, or auto",
+        )
+    return SETS.get(name)
 
 
 def _group() -> str:
