@@ -15,6 +15,7 @@ from septum import policy as shipped
 _HERE = Path(__file__).parent
 FOR_TESTS = tuple(sorted((_HERE / "cil").glob("*.cil")))
 _FILES = _HERE / "files"
+_OWN = "septum.cil"
 
 PACKAGES = (
     "linux-image-cloud-amd64",
@@ -42,12 +43,19 @@ _INIT = "usr/local/sbin/lab-init"
 
 
 def policy_modules() -> tuple[Path, ...]:
-    """The modules that septum ships, and those of `FOR_TESTS`, as files for semodule."""
-    return (*_shipped(), *FOR_TESTS)
+    """The modules that septum ships and those that tests need, as files for semodule."""
+    return (*shipped_modules(), *FOR_TESTS)
 
 
-def _shipped() -> tuple[Path, ...]:
-    content = {"septum.cil": shipped.module(), f"{shipped.SVIRT_MODULE}.cil": shipped.svirt().text.encode()}
+def for_tests(modules: Sequence[Path]) -> tuple[Path, ...]:
+    """What tests need beside `modules`: some of it only where septum's own types are."""
+    own = any(path.name == _OWN for path in modules)
+    return tuple(path for path in FOR_TESTS if own or path.stem != "lab_septum")
+
+
+def shipped_modules() -> tuple[Path, ...]:
+    """The modules that septum ships: its policy, and the optional one for libvirt's types."""
+    content = {_OWN: shipped.module(), f"{shipped.SVIRT_MODULE}.cil": shipped.svirt().text.encode()}
 
     def write(target: Path) -> None:
         for name, text in content.items():
@@ -80,8 +88,8 @@ def policy(*modules: Path) -> Path:
     """Debian's policy with modules in it, compiled here, for `Machine.load_policy`.
 
     Args:
-        modules: CIL files; each is a module of the file's name. The machine starts with those of `policy_modules`, and needs
-            `FOR_TESTS`.
+        modules: CIL files; each is a module of the file's name. The machine starts with
+            those of `policy_modules`, and needs those of `for_tests`.
     """
     key = cache.recipe(root().name, *modules)
     return cache.artifact("selinux-policy", key, lambda target: _build_policy(target, modules)) / "policy"
