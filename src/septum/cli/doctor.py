@@ -9,6 +9,7 @@ from septum.cli.common import add_json, add_state, folder, open_ledger, print_js
 from septum.errors import SeptumError
 from septum.launch import drivers
 from septum.launch.process import find_program
+from septum.launch.state import SELINUXFS
 from septum.launch.undo import survivors
 
 HELP: Final = "say what this host can enforce, and what is missing"
@@ -23,7 +24,7 @@ def run(options: Namespace) -> int:
     report: dict[str, Any] = {"drivers": [], "qemu": _qemu(), "ledger": _ledger(options)}
     for driver, availability in drivers.probe_all():
         report["drivers"].append({"name": driver.name, **availability._asdict(), "details": dict(availability.details)})
-    if not os.path.isdir("/sys/fs/selinux"):
+    if not os.path.isdir(SELINUXFS):
         report["drivers"].insert(
             0,
             {

@@ -55,6 +55,24 @@ SVIRT: Final = Types(
 SETS: Final[Mapping[str, Types]] = {types.name: types for types in (OWN, SVIRT)}
 """By name, the preferred one first."""
 
+LAUNCHER: Final = "septum_launcher_t"
+WATCHER: Final = "septum_watcher_t"
+
+
+def leave_launcher() -> None:
+    """Lets the next exec of this process enter the watcher's domain, if it is in the launcher's now.
+
+    Elsewhere, as in an administrator's shell, the watcher stays what its starter is.
+
+    Raises:
+        HostError: the kernel refused it.
+    """
+    if not se.mounted():
+        return
+    user, role, kind, level = se.current().split(":", 3)
+    if kind == LAUNCHER:
+        se.write_attribute(se.open_attribute("exec"), f"{user}:{role}:{WATCHER}:{level}")
+
 
 def defined(types: Types) -> bool:
     """Whether the loaded policy knows all types of the set."""

@@ -9,12 +9,12 @@ from septum.guests.resource import CommandLine
 from septum.host import cgroup, ops
 from septum.host.driver import Availability, Driver, Operation
 from septum.host.joining import Joining, fresh
+from septum.launch.state import SELINUXFS
 
 if TYPE_CHECKING:
     from septum.host.selinux_types import Types
 
 NAMES: Final = ("selinux", "landlock")  # strongest first
-_SELINUXFS: Final = "/sys/fs/selinux"
 
 
 def make(names: Sequence[str], command: CommandLine | None = None, joining: Joining | None = None) -> list[Driver]:
@@ -83,7 +83,7 @@ def _group() -> str:
 def operations() -> Mapping[str, Operation]:
     """All operations that a journal on this host may hold."""
     known: dict[str, Operation] = dict(ops.OPERATIONS)
-    for driver in make(NAMES if os.path.isdir(_SELINUXFS) else ("landlock",)):
+    for driver in make(NAMES if os.path.isdir(SELINUXFS) else ("landlock",)):
         known.update(driver.operations())
     return known
 
@@ -135,6 +135,6 @@ def choose(
 
 def probe_all(command: CommandLine | None = None, joining: Joining | None = None) -> list[tuple[Driver, Availability]]:
     """Every driver with what it can do here, strongest first."""
-    names = NAMES if os.path.isdir(_SELINUXFS) else ("landlock",)
+    names = NAMES if os.path.isdir(SELINUXFS) else ("landlock",)
     found: list[tuple[Driver, Availability]] = [(driver, driver.probe()) for driver in make(names, command, joining)]
     return found

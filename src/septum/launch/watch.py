@@ -17,6 +17,7 @@ from typing import Final
 from septum.errors import HostError
 from septum.host import kernel
 from septum.host.joining import apart, join
+from septum.launch.state import SELINUXFS
 
 _PATIENCE: Final = 5.0  # seconds until a watcher that holds the lock must answer
 
@@ -129,6 +130,10 @@ def _spawn(folder: str, lock: int, listener: int) -> None:
                     if group:
                         # Not by clone3 straight into it: a thread may be at work here, and only fork minds its locks.
                         join(group)
+                    if os.path.isdir(SELINUXFS):
+                        from septum.host.selinux_types import leave_launcher
+
+                        leave_launcher()
                 except HostError as error:
                     os.write(log, f"septum-watcher: {error}\n".encode())
                     os._exit(1)
