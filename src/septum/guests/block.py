@@ -4,7 +4,7 @@ A node's access follows from its own ``read-only`` and from those above it, and 
 they are used, so the graph is read first and walked when the command line is complete.
 """
 
-from typing import Literal, NamedTuple
+from __future__ import annotations
 
 from septum.errors import ArgvError
 from septum.guests.addresses import socket_address
@@ -13,6 +13,10 @@ from septum.guests.found import CONFIG, DEVICE, LOG, PEER_SOCKET, SECRET, SYSFS,
 from septum.guests.passthrough import vfio_pci
 from septum.guests.resource import Sharing
 from septum.guests.syntax import MAX_DEPTH, Pairs, Tree, is_off, is_on, tree
+from septum.lean import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Literal, TypeAlias
 
 __all__ = ["BLOCK_PATHS", "BLOCK_PLAIN", "CHILDREN", "PLAIN_FAMILIES", "BlockGraph"]
 
@@ -81,7 +85,7 @@ PLAIN_FAMILIES = frozenset(
     stats-intervals match data""".split()
 )
 
-Role = Literal["image", "backing", "firmware", "log"]
+Role: TypeAlias = 'Literal["image", "backing", "firmware", "log"]'
 
 
 class _Use(NamedTuple):

@@ -3,11 +3,14 @@
 The rest of the package says *where* a path stands on a command line; this module alone decides what becomes of it.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from __future__ import annotations
 
 from septum.errors import ArgvError
 from septum.guests.resource import Access, Kind, Resource, Sharing, Unknown
+from septum.lean import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "BLOB",

@@ -1,10 +1,14 @@
 """A confinement as JSON in a guest's ledger row, and back: what `show`, `explain` and `attack` work on."""
 
-from collections.abc import Mapping
-from typing import Any
+from __future__ import annotations
 
 from septum.guests.resource import Resource
 from septum.host.driver import Confinement, Facts, Item
+from septum.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 
 def pack(guest: Confinement) -> dict[str, Any]:

@@ -6,6 +6,8 @@ ends when there was nothing to watch for a while, and may be killed at any time:
 one, which takes up every guest in the ledger.
 """
 
+from __future__ import annotations
+
 import os
 import resource
 import select
@@ -13,13 +15,16 @@ import signal
 import sys
 from array import array
 from socket import CMSG_LEN, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOL_SOCKET, socket
-from typing import Final, NoReturn
 
 from septum.errors import SeptumError
 from septum.host import kernel
 from septum.launch import drivers, state, watch
 from septum.launch.undo import put_back, settle_object, survivors
+from septum.lean import TYPE_CHECKING
 from septum.ledger.sqlite import SqliteLedger
+
+if TYPE_CHECKING:
+    from typing import Final, NoReturn
 
 _LINGER: Final = 30.0  # seconds without a guest until it ends
 
