@@ -95,14 +95,16 @@ class _Use(NamedTuple):
     role: Role
     format: str
     sharing: Sharing | None
+    overrides: tuple[str, ...] = ()
 
 
 class _Node:
-    __slots__ = ("auto", "children", "driver", "leaves", "names", "option", "read_only", "snapshot")
+    __slots__ = ("auto", "children", "driver", "leaves", "names", "option", "overrides", "read_only", "snapshot")
 
     def __init__(self, option: str, driver: str) -> None:
         self.option = option
         self.driver = driver
+        self.overrides: tuple[str, ...] = ()
         self.names: list[str] = []
         self.read_only: bool | None = None
         self.auto = False
@@ -201,6 +203,7 @@ class BlockGraph:
         driver = options.get("driver")
         driver = driver if isinstance(driver, str) else ""
         node = _Node(option, driver)
+        node.overrides = _overrides(options)
         if not driver and "filename" in options:
             driver = "file"
         paths = BLOCK_PATHS.get(driver, {})
@@ -357,7 +360,14 @@ class BlockGraph:
                 spec = LOG
             elif use.role == "firmware" and use.read_only:
                 spec = Spec("firmware", "ro")
-            self.found.add(path, spec, f"{node.option} file=", image_format=use.format, sharing=use.sharing)
+            self.found.add(
+                path,
+                spec,
+                f"{node.option} file=",
+                image_format=use.format,
+                overrides=use.overrides,
+                sharing=use.sharing,
+            )
 
 
 def _below(node: _Node, key: str, use: _Use) -> _Use:
@@ -368,9 +378,24 @@ def _below(node: _Node, key: str, use: _Use) -> _Use:
         return _Use(False, "log", "raw", None)
     if key == "target":
         return _Use(False, use.role, "raw", None)
-    inherited = use.format if node.driver in _FILTERS else node.driver
     if key == "data-file":
-        return use._replace(role="backing", format="raw")
+        return use._replace(role="backing", format="raw", overrides=())
     if key == "header":
-        return use._replace(format="")
-    return use._replace(format=inherited)
+        return use._replace(format="", overrides=())
+    return use if node.driver in _FILTERS else use._replace(format=node.driver, overrides=node.overrides)
+
+
+def _overrides(options: Tree) -> tuple[str, ...]:
+    """Which links of its image's header a node's options replace.
+
+    A backing node, if it is given by name or says its own file, or said not to be (QEMU's block.c, bdrv_open_inherit
+    and bdrv_open_backing_file); a data file in any form (block/qcow2.c, qcow2_do_open).
+    """
+    found = []
+    backing = options.get("backing")
+    file = backing.get("file") if isinstance(backing, dict) else None
+    if isinstance(backing, str) or (isinstance(file, dict) and "filename" in file):
+        found.append("backing file")
+    if options.get("data-file"):
+        found.append("data file")
+    return tuple(found)

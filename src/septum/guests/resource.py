@@ -49,6 +49,8 @@ class Resource(NamedTuple):
         option: where the command line names it, as a person would write it: ``-drive file=``.
         creates: QEMU makes it if it is missing.
         format: the declared image format; "" if none was declared or none applies.
+        overrides: links (``backing file``, ``data file``) that the command line sets itself, so that QEMU does not take
+            them from the image's header.
     """
 
     path: str
@@ -58,6 +60,7 @@ class Resource(NamedTuple):
     option: str
     creates: bool = False
     format: str = ""
+    overrides: tuple[str, ...] = ()
 
 
 class Unknown(NamedTuple):

@@ -34,7 +34,7 @@ def chains(resources: Sequence[Resource], request: Request, problems: Problems) 
     Raises:
         ImageError: a chain can't be known, or leads where it may not.
     """
-    images = [resource for resource in resources if resource.kind == "image" and not resource.creates]
+    images = [resource for resource in resources if resource.kind in ("image", "backing") and not resource.creates]
     folders = {os.path.dirname(os.path.realpath(image.path)) for image in images}
     folders |= {os.path.dirname(image.path) for image in images}
     allowed = sorted(folders) + sorted(request.allowed.paths)
@@ -51,6 +51,7 @@ def chains(resources: Sequence[Resource], request: Request, problems: Problems) 
                 sharing=image.sharing,
                 parse_filename=_named,
                 allowed=allowed,
+                overridden=image.overrides,
                 allow_probe=True,
                 cwd=os.getcwd(),
             )

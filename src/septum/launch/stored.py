@@ -36,7 +36,7 @@ def _pack_item(item: Item) -> dict[str, Any]:
 
 def _unpack_item(row: Mapping[str, Any]) -> Item:
     return Item(
-        resource=Resource(**row["resource"]),
+        resource=Resource(**{**row["resource"], "overrides": tuple(row["resource"].get("overrides", ()))}),
         facts=Facts(**row["facts"]) if row["facts"] else None,
         parent=Facts(**row["parent"]) if row["parent"] else None,
         search=tuple(Facts(**facts) for facts in row["search"]),

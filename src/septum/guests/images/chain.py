@@ -17,7 +17,7 @@ import os
 from septum.guests.images import names
 from septum.guests.images.files import HostOpener
 from septum.guests.images.header import Budget, Header
-from septum.guests.images.model import Chain, Finding, Limits, Link, Opener, ParseFilename, Role
+from septum.guests.images.model import Chain, Finding, Limits, Link, Opener, ParseFilename
 from septum.guests.images.place import Key, Member, Places
 from septum.guests.resource import Access, Resource, Sharing
 from septum.lean import TYPE_CHECKING
@@ -45,7 +45,7 @@ def chain(
     opener: Opener | None = None,
     parse_filename: ParseFilename | None = None,
     allowed: Collection[str] = (),
-    overridden: Collection[Role] = (),
+    overridden: Collection[str] = (),
     allow_probe: bool = False,
     cwd: str = "",
     limits: Limits | None = None,
@@ -137,7 +137,7 @@ class _Walk:
         self.resources: dict[Key, Resource] = {}
         self.findings: list[Finding] = []
 
-    def follow(self, top: Member, overridden: Collection[Role]) -> None:
+    def follow(self, top: Member, overridden: Collection[str]) -> None:
         """Walk the tree below `top`, the members of one image in the order in which QEMU opens them."""
         if top.format in _LEAVES:
             return
