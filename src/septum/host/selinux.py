@@ -9,9 +9,9 @@ Sockets need no label of ours: a process' sockets, and the names it makes for th
 removed after the guest, as QEMU leaves them behind when it is killed.
 """
 
+from __future__ import annotations
+
 import os
-from collections.abc import Mapping
-from typing import Final
 
 from septum.errors import HostError
 from septum.host import selinux_kernel as se
@@ -20,6 +20,11 @@ from septum.host.ownership import made
 from septum.host.selinux_context import Relabel
 from septum.host.selinux_types import SETS, Types, likely
 from septum.labels import CategorySet, Context, context_text
+from septum.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Final
 
 _LEFT_ALONE: Final = frozenset({"shared-device", "helper", "plugin", "sysfs", "tmpdir", "socket", "peer-socket"})
 _CLASSES: Final = {

@@ -4,13 +4,17 @@ What matters is not that a type is there, but that the kernel's security server 
 relies: own objects reachable, another guest's not, shared content not writable.
 """
 
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from __future__ import annotations
 
 from septum.errors import HostError
 from septum.host import selinux_kernel as se
 from septum.host.driver import Availability
 from septum.host.selinux_types import OWN, SVIRT, Types, defined
+from septum.lean import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
 
 _OWN: Final = "s0:c0,c1"
 _OTHER: Final = "s0:c0,c2"

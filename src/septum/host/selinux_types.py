@@ -1,10 +1,14 @@
 """The sets of SELinux types that the driver can label with."""
 
-from collections.abc import Mapping
-from typing import Final, NamedTuple
+from __future__ import annotations
 
 from septum.errors import HostError
 from septum.host import selinux_kernel as se
+from septum.lean import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Final
 
 
 class Types(NamedTuple):

@@ -1,8 +1,8 @@
 """Which drivers enforce: what works here, strongest first."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
 
 from septum.errors import Unenforceable, UsageError
 from septum.guests.resource import CommandLine
@@ -10,8 +10,12 @@ from septum.host import cgroup, ops
 from septum.host.driver import Availability, Driver, Operation
 from septum.host.joining import Joining, fresh
 from septum.launch.state import SELINUXFS
+from septum.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Final
+
     from septum.host.selinux_types import Types
 
 NAMES: Final = ("selinux", "landlock")  # strongest first
@@ -56,7 +60,7 @@ def types_of(drivers: Sequence[Driver]) -> str:
     return next((driver.types.name for driver in drivers if isinstance(driver, SelinuxDriver)), "")
 
 
-def _types() -> "Types | None":
+def _types() -> Types | None:
     """The set of SELinux types that SEPTUM_SELINUX_TYPES names; None for the best that works.
 
     Raises:
