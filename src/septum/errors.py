@@ -8,6 +8,7 @@
     │   ├── ArgvError                    a QEMU command line that can't be understood or may not be run
     │   ├── ImageError                   an image or its chain that can't be trusted
     │   ├── LabelError                   a malformed category set, level, range or context
+    │   ├── PolicyError                  a policy that does not compile, or is not one
     │   ├── Held                         somebody else has it
     │   ├── Exhausted                    none left
     │   └── Unenforceable                nothing on this host can enforce what was asked
@@ -34,6 +35,7 @@ __all__ = [
     "LedgerError",
     "LedgerTooNew",
     "NotFound",
+    "PolicyError",
     "SeptumError",
     "Unenforceable",
     "UsageError",
@@ -104,6 +106,10 @@ class ImageError(Denied):
 
 class LabelError(Denied):
     """A malformed category set, level, range or context."""
+
+
+class PolicyError(Denied):
+    """A policy that does not compile, can't be loaded, or is none."""
 
 
 class Held(Denied):
