@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from lab import selinux_image
 from lab.selinux import GUEST_INITRD, GUEST_KERNEL, Avc, Machine
 from septum.host.selinux_types import LAUNCHER, WATCHER
+from septum.policy import marker, module
 from tests.labkit import SEPTUM, ask, guest_context, inside, label_in, machine_with_septum, wait_for_socket
 
 pytestmark = pytest.mark.lab
@@ -96,7 +98,8 @@ def test_a_guest_gets_no_further_than_its_role(machine: Machine) -> None:
     tries = ["cat /var/lib/septum/ledger.db", "ls /var/lib/septum", "cat /proc/1/cmdline", "septum ps"]
     tries += [f"touch {folder}/x" for folder in ("/srv", "/run", "/tmp", "/dev/shm")]
     for one in tries:
-        assert machine.run(one, context=context).status != 0, one
+        done = machine.run(one, context=context)
+        assert "ermission denied" in done.errors, (one, done)
     assert machine.run("ls /srv/x /run/x /tmp/x /dev/shm/x").output == ""
 
 
@@ -107,18 +110,23 @@ print(states(Namespace(state=""), None)["module"])
 """
 
 
-def test_doctor_tells_which_policy_decides(machine: Machine) -> None:
+def test_doctor_tells_which_policy_decides(machine: Machine, tmp_path: Path) -> None:
     assert inside(machine, STATES, check=True).output.strip() == "same"
     assert "policy module: in force, of this version" in machine.run("septum doctor", check=True).output
     with other_policy(machine):
         assert inside(machine, STATES, check=True).output.strip() == "none"
+    older = tmp_path / "septum.cil"
+    older.write_bytes(module().replace(marker("module").text.encode(), b"(block septum_source (type xolder))\n"))
+    with other_policy(machine, older):
+        assert inside(machine, STATES, check=True).output.strip() == "differs"
+        assert "not what this version of septum brings" in machine.run("septum doctor", check=True).output
     assert inside(machine, STATES, check=True).output.strip() == "same"
 
 
 @contextmanager
-def other_policy(machine: Machine) -> Iterator[None]:
-    """Debian's policy without septum's."""
-    machine.load_policy(selinux_image.policy(*selinux_image.for_tests(())))
+def other_policy(machine: Machine, *modules: Path) -> Iterator[None]:
+    """Debian's policy with these modules instead of septum's, for a while."""
+    machine.load_policy(selinux_image.policy(*modules, *selinux_image.for_tests(modules)))
     try:
         yield
     finally:

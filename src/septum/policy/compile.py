@@ -19,6 +19,7 @@ from septum.policy.store import Store, handle_unknown
 FORMAT: Final = 33
 """Version of the binary format: what libsepol 3.4 writes by default and Linux 5.5 or later reads."""
 
+_CONSEQUENCES: Final = ("Failed to generate binary", "Failed to build policydb", "Failed to compile cildb")
 _SECONDS: Final = 300
 _LONGEST: Final = 4000  # bytes of a compiler's complaint that are quoted
 
@@ -124,5 +125,5 @@ def run(command: Sequence[str], *, folder: Path | None = None) -> "subprocess.Co
 
 
 def _quoted(text: str) -> str:
-    lines = [line.rstrip() for line in text.splitlines() if line.strip() and not line.startswith("Failed to ")]
+    lines = [line.rstrip() for line in text.splitlines() if line.strip() and not line.startswith(_CONSEQUENCES)]
     return "\n          ".join(lines)[:_LONGEST] or "it said nothing"
