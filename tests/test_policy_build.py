@@ -58,9 +58,9 @@ CLASSES = {
 
 def test_public_names_are_pinned() -> None:
     assert sorted(septum.policy.__all__) == [
-        "Built", "FILE", "FORMAT", "LABELLED", "MODULE", "SVIRT_MODULE", "Source", "Store", "Summary", "TARGETS", "Target", "build",
-        "compile_cil", "fingerprint", "install", "installed", "load_module", "marker", "marker_context", "module",
-        "relabel", "source_fingerprint", "sources", "summarise", "svirt",
+        "Built", "FILE", "FORMAT", "LABELLED", "MODULE", "SVIRT_MODULE", "Source", "Store", "Summary", "TARGETS",
+        "Target", "build", "compile_cil", "fingerprint", "install", "installed", "load_module", "marker",
+        "marker_context", "module", "relabel", "source_fingerprint", "sources", "summarise", "svirt",
     ]  # fmt: skip
 
 

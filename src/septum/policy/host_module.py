@@ -12,9 +12,12 @@ from septum.policy.sources import SVIRT_MODULE, Source, module, svirt
 from septum.policy.store import MODULE, Store
 
 _COMMANDS: Final = ("septum", "septum-qemu", "septumd")
-LABELLED: Final = tuple(
-    f"{folder}/{name}" for folder in ("/usr/bin", "/usr/local/bin", "/opt/septum/bin") for name in _COMMANDS
-) + ("/var/lib/septum", "/run/septum")
+_FOLDERS: Final = ("/usr/bin", "/usr/local/bin", "/opt/septum/bin")
+LABELLED: Final = (
+    *(f"{folder}/{name}" for folder in _FOLDERS for name in _COMMANDS),
+    "/var/lib/septum",
+    "/run/septum",
+)
 """Paths that the module has types for (``filecon`` in policy/cil/debian/launcher.cil)."""
 
 _QUOTED: Final = 2000
