@@ -22,7 +22,9 @@ MAY_IMPORT = {
     "host": {"guests", "labels"},
     "launch": {"labels", "ledger", "guests", "host"},
     "attack": {"labels", "ledger", "guests", "host", "launch"},
-    "cli": {"labels", "ledger", "guests", "host", "launch", "attack"},
+    "access": {"labels", "ledger", "host"},
+    "daemon": {"labels", "ledger", "host", "launch", "access"},
+    "cli": {"labels", "ledger", "guests", "host", "launch", "attack", "access"},
 }
 # The modules behind `septum run` load nothing that costs a start noticeably (measured: docs/launching.md).
 LAUNCH_PATH = ("labels", "ledger", "guests", "host", "launch")

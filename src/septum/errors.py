@@ -10,11 +10,16 @@
     │   ├── LabelError                   a malformed category set, level, range or context
     │   ├── Held                         somebody else has it
     │   ├── Exhausted                    none left
+    │   ├── MessageError                 bytes on septumd's socket that its protocol does not know
+    │   ├── PolicyLacks                  a policy without a class or a permission that septum decides by
     │   └── Unenforceable                nothing on this host can enforce what was asked
     ├── HostError                        the kernel refused a step
     ├── LedgerError                      the ledger can't be used
     │   ├── LedgerCorrupt
     │   └── LedgerTooNew
+    ├── DecisionLogError                 decisions can't be recorded, so none is made
+    │   └── DecisionLogCorrupt           the record of decisions is damaged
+    ├── EngineGone                       the security server that decides is gone
     ├── CannotExecute               126
     └── NotFound                    127
 
@@ -24,7 +29,10 @@ A message says what happened, to which object, who holds it, by which rule, and 
 __all__ = [
     "ArgvError",
     "CannotExecute",
+    "DecisionLogCorrupt",
+    "DecisionLogError",
     "Denied",
+    "EngineGone",
     "Exhausted",
     "Held",
     "HostError",
@@ -33,7 +41,9 @@ __all__ = [
     "LedgerCorrupt",
     "LedgerError",
     "LedgerTooNew",
+    "MessageError",
     "NotFound",
+    "PolicyLacks",
     "SeptumError",
     "Unenforceable",
     "UsageError",
@@ -114,6 +124,14 @@ class Exhausted(Denied):
     """None left, of what the message names."""
 
 
+class MessageError(Denied):
+    """Bytes on septumd's socket that its protocol does not know, or that are beyond its bounds."""
+
+
+class PolicyLacks(Denied):
+    """A policy without a class or a permission that septum decides by; the message names each."""
+
+
 class Unenforceable(Denied):
     """Nothing on this host can enforce what was asked."""
 
@@ -142,6 +160,18 @@ class LedgerCorrupt(LedgerError):
 
 class LedgerTooNew(LedgerError):
     """A later septum wrote this ledger."""
+
+
+class DecisionLogError(SeptumError):
+    """Decisions can't be recorded, so none is made."""
+
+
+class DecisionLogCorrupt(DecisionLogError):
+    """The record of decisions is damaged; the message names the first block that does not fit."""
+
+
+class EngineGone(SeptumError):
+    """The security server that decides is gone: all is denied until it is back."""
 
 
 class CannotExecute(SeptumError):

@@ -1,0 +1,110 @@
+"""The kernel's security server, through selinuxfs: the policy that is loaded is the one that decides.
+
+Vectors come from ``/sys/fs/selinux/access`` (security/selinux/selinuxfs.c, `sel_write_access`): it takes source, target
+and the number of a class, and answers with six hexadecimal numbers, of which the first is what is allowed and the last
+are flags. Whether the policy behind it has changed, and whether it is enforced, is in the page that
+``/sys/fs/selinux/status`` maps (`struct selinux_kernel_status`, security/selinux/include/security.h), so that asking
+costs no system call.
+"""
+
+import errno
+import mmap
+import struct
+from collections.abc import Mapping, Sequence, Set
+from typing import Final
+
+from septum.access.engine import Access, Triple, Why
+from septum.access.question import Question
+from septum.errors import EngineGone, HostError
+from septum.host import selinux_kernel
+
+__all__ = ["KernelEngine"]
+
+_STATUS: Final = struct.Struct("=5I")  # version, sequence, enforcing, policyload, deny_unknown
+_PAGE: Final = 4096
+_TRIES: Final = 1000
+
+
+class KernelEngine:
+    """Implements `septum.access.engine.Engine`.
+
+    Raises:
+        EngineGone: SELinux is off, or not enforcing: what it says would not hold.
+    """
+
+    name = "kernel"
+    fingerprint = ""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, tuple[int, dict[str, int]]] = {}
+        self._read_at = -1
+        try:
+            with open(f"{selinux_kernel.FOLDER}/status", "rb") as file:
+                self._status = mmap.mmap(file.fileno(), _PAGE, mmap.MAP_SHARED, mmap.PROT_READ)
+        except (OSError, ValueError) as error:
+            raise EngineGone(
+                "the kernel's security server can't be asked: SELinux is off",
+                target=selinux_kernel.FOLDER,
+                rule=str(error),
+                remedy="name a policy for libsepol with --policy",
+            ) from error
+        try:
+            self.generation()
+        except EngineGone:
+            self._status.close()
+            raise
+
+    def classes(self) -> Mapping[str, Set[str]]:
+        return {name: permissions.keys() for name, (_, permissions) in self._classes().items()}
+
+    def generation(self) -> int:
+        for _ in range(_TRIES):
+            before = _STATUS.unpack_from(self._status)
+            # Odd while the kernel writes it, and another number afterwards.
+            if not before[1] & 1 and before == _STATUS.unpack_from(self._status):
+                break
+        else:
+            raise EngineGone("the kernel's SELinux status does not settle", target=selinux_kernel.FOLDER)
+        if not before[2]:
+            raise EngineGone(
+                "SELinux is permissive: what the kernel's security server says is not enforced",
+                target=selinux_kernel.FOLDER,
+                remedy="setenforce 1",
+            )
+        return int(before[3])
+
+    def compute(self, triples: Sequence[Triple]) -> list[Access]:
+        classes = self._classes()
+        return [self._compute(triple, classes) for triple in triples]
+
+    def explain(self, questions: Sequence[Question]) -> list[Why]:
+        # The kernel gives no reasons. Its policy can be read, but another one may be in force by then.
+        return [Why("the loaded policy", "") for _ in questions]
+
+    def fileno(self) -> int:
+        return -1
+
+    def close(self) -> None:
+        self._status.close()
+
+    def _compute(self, triple: Triple, classes: Mapping[str, tuple[int, dict[str, int]]]) -> Access:
+        known = classes.get(triple.tclass)
+        if known is None:
+            return Access(frozenset(), f"the policy has no class {triple.tclass}")
+        number, permissions = known
+        try:
+            allowed, permissive = selinux_kernel.vector(triple.source, triple.target, number)
+        except HostError as error:
+            if error.errno != errno.EINVAL:
+                raise EngineGone("the kernel's security server does not answer", rule=error.what) from error
+            return Access(frozenset(), f"the kernel does not take it: {error.rule or error.what}")
+        names = frozenset(name for name, bit in permissions.items() if allowed & bit)
+        return Access(names, permissive=permissive)
+
+    def _classes(self) -> dict[str, tuple[int, dict[str, int]]]:
+        """Class → number and permissions → bit, read again when another policy was loaded."""
+        generation = self.generation()
+        if generation != self._read_at:
+            self._numbers = selinux_kernel.classes()
+            self._read_at = generation
+        return self._numbers
