@@ -1,8 +1,5 @@
-"""What the tests of decisions share: a policy as a function, a daemon in a process of its own that decides by it, guests
-in a ledger."""
+"""What the tests of decisions share: a policy as a function, a daemon in a process of its own, guests in a ledger."""
 
-import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,7 +11,6 @@ from typing import Any
 
 from septum.access import Client, FakeEngine
 from septum.access.client import SOCKET
-from septum.daemon.source import Source
 from septum.errors import NotFound, SeptumError
 from septum.labels import CategorySet
 from septum.ledger.records import Guest, Realm

@@ -257,7 +257,8 @@ class DecisionLog:
         if self._refused:
             bodies.append(record.encode({"time": now, "event": "unrecorded", "refused": self._refused}))
         if self._asked or self._defined:
-            defined, asked = record.encode(self._defined), ",".join(self._asked)
+            defined = record.encode(self._defined) if self._defined else "{}"
+            asked = ",".join(self._asked)
             bodies.append(f'{{"time":{now!r},"define":{defined},"asked":[{asked}]}}')
         self._write(bodies, self._count)
         self._events = []

@@ -26,6 +26,7 @@ class Connection:
         token: what the asker's context depended on when it was looked up.
         greeted: it has said hello.
         parked: it waits for a reload; nothing else of it is answered until then.
+        limited: it has no right to ask about others, so there is a rate to what it may ask.
         resume: no message of it is answered before that time.
         ended: it sends nothing more.
         closing: it is closed as soon as what it was sent is out.
@@ -34,8 +35,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_in", "_out", "active", "asker", "begun", "closing", "ended", "events", "greeted", "parked", "peer", "resume",
-        "sock", "token",
+        "_in", "_out", "active", "asker", "begun", "closing", "ended", "events", "greeted", "limited", "parked", "peer",
+        "resume", "sock", "token",
     )  # fmt: skip
 
     def __init__(self, sock: socket.socket, peer: Peer, asker: Asker, now: float) -> None:
@@ -43,6 +44,7 @@ class Connection:
         self.peer = peer
         self.asker = asker
         self.token: object = None
+        self.limited = True
         self.greeted = self.parked = self.ended = self.closing = False
         self.resume = self.begun = 0.0
         self.active = now

@@ -43,11 +43,12 @@ class Desk:
         self._views: dict[str, dict[bytes, tuple[bytes, str]]] = {}
         self._size = 0
 
-    def ask(self, asker: Asker, body: bytes) -> Answer:
+    def ask(self, asker: Asker, token: object, body: bytes) -> Answer:
         """Decides what a message asks, and notes it for the log.
 
         Args:
             asker: who sent it.
+            token: the manager's, as it is now; None if there is none.
             body: ``ask`` and a question a line.
 
         Raises:
@@ -58,7 +59,7 @@ class Desk:
         if not 0 < len(lines) <= wire.MOST_QUESTIONS:
             raise MessageError(f"{len(lines)} questions in one message", rule=f"1 to {wire.MOST_QUESTIONS}")
         manager = self._manager
-        view = self._view(asker.context)
+        view = self._view(token, asker.context)
         try:
             found = [view[line] for line in lines]
         except KeyError:
@@ -95,11 +96,7 @@ class Desk:
     def _head(self) -> bytes:
         return f"ok\t{self._manager.seqno}\t{self._manager.engine.name}\n".encode()
 
-    def _view(self, context: str) -> dict[bytes, tuple[bytes, str]]:
-        try:
-            token: object = self._manager.token()
-        except SeptumError:
-            token = None
+    def _view(self, token: object, context: str) -> dict[bytes, tuple[bytes, str]]:
         if token is None or token is not self._token or self._size > _MOST_BYTES:
             self._token = token
             self._views.clear()

@@ -150,9 +150,9 @@ class Server:
         try:
             if events & _OUT:
                 client.flush(now)
-            if events & _IN:
+            if events & _IN and not client.whole():
                 client.receive(now)
-            elif events & _GONE:
+            if events & _GONE and not events & _IN:
                 self._close(client)
                 return
         except MessageError as error:
@@ -229,9 +229,10 @@ class Server:
             return
         if client.sending:
             events = _OUT
-        elif whole or client.parked or client.ended or self._stopping:
+        elif (whole and client.resume) or client.parked or client.ended or self._stopping:
             events = 0
         else:
+            # Also while a message waits, which is answered in this round or the next: that spares two system calls.
             events = _IN
         if whole and not client.sending and not client.parked:
             self._ready[fd] = client

@@ -86,9 +86,9 @@ class Service:
             SeptumError: the answer is this error; after a `MessageError` the connection ends.
         """
         self.counts["messages"] += 1
-        self._recognise(client)
+        token = self._recognise(client)
         if body.startswith(b"ask\n") and client.greeted:
-            answer = self.desk.ask(client.asker, body)
+            answer = self.desk.ask(client.asker, token, body)
             self.counts["questions"] += answer.decisions
             self._charge(client, answer.decisions, now)
             return answer
@@ -105,18 +105,26 @@ class Service:
         self._charge(client, 1, now)
         return self._verbs[verb](client)
 
-    def _recognise(self, client: Connection) -> None:
-        """Sees to it that the client is still whom it was taken for: guests end, and their uids are given to others."""
+    def _recognise(self, client: Connection) -> object:
+        """Sees to it that the client is still whom it was taken for: guests end, and their uids are given to others.
+
+        Returns:
+            What answers depend on now; None if the engine is gone.
+        """
         try:
             token = self.manager.token()
+            if token is client.token:
+                return token
+            if self.peers.asker(client.peer) != client.asker:
+                raise MessageError("this process is not any more what it was when it connected", remedy="connect again")
+            policy = self.manager.contexts.policy
+            client.limited = not self.manager.allowed(client.asker.context, "septum_policy", "check", policy)
+            client.token = token
+            return token
         except EngineGone:
+            # What it asks is decided all the same: denied.
             self.revive()
-            return
-        if token is client.token:
-            return
-        if self.peers.asker(client.peer) != client.asker:
-            raise MessageError("this process is not any more what it was when it connected", remedy="connect again")
-        client.token = token
+            return None
 
     def _hello(self, client: Connection) -> Answer:
         broker = self.manager.contexts.broker
@@ -147,12 +155,9 @@ class Service:
 
     def _charge(self, client: Connection, questions: int, now: float) -> None:
         """Generic cell rate algorithm: `_full` is when a context's bucket would be empty again."""
+        if not client.limited:
+            return
         context = client.asker.context
-        try:
-            if self.manager.allowed(context, "septum_policy", "check", self.manager.contexts.policy):
-                return
-        except SeptumError:
-            pass
         full = max(self._full.get(context, now), now) + questions / self._rates.second
         self._full[context] = full
         client.resume = full - self._rates.burst / self._rates.second

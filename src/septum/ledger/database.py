@@ -90,10 +90,10 @@ class Database:
             LedgerError: the file can't be read.
         """
         try:
-            row = self.row("PRAGMA data_version")
+            (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         except _sqlite3.Error as error:
             raise self.explain(error) from error
-        return (int(row[0]) if row else 0, self._connection.total_changes)
+        return version, self._connection.total_changes
 
     def run(self, sql: str, *values: object) -> int:
         """Runs a statement; returns how many rows it changed."""
