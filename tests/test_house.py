@@ -17,6 +17,7 @@ SOURCE = ROOT / "src" / "septum"
 # Each package may import from those listed, and from itself. `errors` is open to all.
 MAY_IMPORT = {
     "labels": set(),
+    "sepol": {"labels"},
     "ledger": {"labels"},
     "guests": set(),
     "host": {"guests", "labels"},

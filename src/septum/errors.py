@@ -10,7 +10,9 @@
     │   ├── LabelError                   a malformed category set, level, range or context
     │   ├── Held                         somebody else has it
     │   ├── Exhausted                    none left
-    │   └── Unenforceable                nothing on this host can enforce what was asked
+    │   ├── Unenforceable                nothing on this host can enforce what was asked
+    │   ├── PolicyError                  a compiled policy that can't be read, or lacks what it has to have
+    │   └── UnknownName                  a class, permission or boolean that the policy does not have
     ├── HostError                        the kernel refused a step
     ├── LedgerError                      the ledger can't be used
     │   ├── LedgerCorrupt
@@ -34,8 +36,10 @@ __all__ = [
     "LedgerError",
     "LedgerTooNew",
     "NotFound",
+    "PolicyError",
     "SeptumError",
     "Unenforceable",
+    "UnknownName",
     "UsageError",
 ]
 
@@ -116,6 +120,14 @@ class Exhausted(Denied):
 
 class Unenforceable(Denied):
     """Nothing on this host can enforce what was asked."""
+
+
+class PolicyError(Denied):
+    """A compiled policy that can't be read, or that lacks what it has to have."""
+
+
+class UnknownName(Denied):
+    """A class, permission, boolean or the like that the policy does not have."""
 
 
 class HostError(SeptumError):
