@@ -192,6 +192,17 @@ class LedgerConformance:
         assert ledger.taken("uid") == {"200001": named(one), "200002": named(two)}
         assert ledger.taken("no-such-kind") == {}
 
+    def test_the_population_counts_all_who_have_a_code(self, ledger: Ledger) -> None:
+        assert ledger.population("acme") == ledger.population("no-such-realm") == 0
+        for number in range(3):
+            ledger.admit(guest(number), claims(guest(number)))
+        ledger.admit(guest(3, "bolt"), claims(guest(3, "bolt")))
+        ledger.end(guest(1).uuid, "stuck")
+        assert (ledger.population("acme"), ledger.population("bolt")) == (3, 1)
+        ledger.end(guest(2).uuid)
+        ledger.release(guest(2).uuid)
+        assert ledger.population("acme") == 2
+
     def test_a_guest_needs_a_realm(self, ledger: Ledger) -> None:
         with pytest.raises(LedgerError, match="no realm none"):
             ledger.admit(guest(1, "none"), [])

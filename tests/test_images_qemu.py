@@ -2,12 +2,16 @@
 
 import json
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from septum.guests import parse
 from septum.guests.images import chain, would_probe
+from septum.launch.images import chains
+from septum.launch.plan import Request
 from tests import images_build as build
 
 pytestmark = pytest.mark.qemu
@@ -250,3 +254,56 @@ def test_the_guess_at_heads_made_by_hand(tmp_path: Path, head: bytes, fmt: str) 
     guessed = subprocess.run(["qemu-img", "info", "-U", path], capture_output=True, text=True, check=False)
     declared = subprocess.run(["qemu-img", "info", "-U", "-f", fmt, path], capture_output=True, text=True, check=False)
     assert (guessed.stdout, guessed.stderr) == (declared.stdout, declared.stderr)
+
+
+OVERRIDES = {
+    "-drive if=none,format=qcow2,file=T": False,
+    "-drive if=none,format=qcow2,file=T,backing=": True,
+    "-drive if=none,format=qcow2,file=T,backing.file.filename=B": True,
+    "-drive if=none,format=qcow2,file=T,backing.driver=qcow2,backing.file.driver=file,backing.file.filename=B": True,
+    "-drive if=none,format=qcow2,file=T,backing.read-only=on": False,
+    "-blockdev file,node-name=b,filename=B -drive if=none,format=qcow2,file=T,backing=b": True,
+    """-blockdev '{"driver":"qcow2","node-name":"n","file":{"driver":"file","filename":"T"},"backing":null}'""": True,
+    """-blockdev file,node-name=b,filename=B
+    -blockdev '{"driver":"qcow2","node-name":"n","file":{"driver":"file","filename":"T"},"backing":"b"}'""": True,
+    "-object throttle-group,id=g -blockdev file,node-name=b,filename=B -blockdev throttle,node-name=t,throttle-group=g,"
+    "file.driver=qcow2,file.backing=b,file.file.driver=file,file.file.filename=T": True,
+    "-blockdev qcow2,node-name=n,file.driver=file,file.filename=T": False,
+}
+
+
+@pytest.mark.parametrize("line", OVERRIDES)
+def test_a_header_that_the_command_line_overrides_is_not_looked_at(tmp_path: Path, line: str) -> None:
+    """The header names a file that isn't there, so QEMU starts exactly if it does not look at it."""
+    create(tmp_path, "qcow2", "T", "-u", "-F", "raw", "-b", "missing")
+    create(tmp_path, "qcow2", "B")
+    argv = ["qemu-system-x86_64", "-machine", "none", "-nodefaults", "-display", "none", "-monitor", "stdio"]
+    argv += shlex.split(line)
+    done = subprocess.run(argv, cwd=tmp_path, input="quit\n", capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode == 0) == OVERRIDES[line], done.stderr
+    (top,) = (one for one in parse(argv, cwd=str(tmp_path)).resources if one.path == str(tmp_path / "T"))
+    assert ("backing file" in top.overrides) == OVERRIDES[line]
+
+
+def test_a_header_counts_if_it_does_for_one_of_two_mentions() -> None:
+    both = parse(["qemu", "-drive", "if=none,file=/T,backing=", "-drive", "if=none,file=/T"], cwd="/")
+    assert [one.overrides for one in both.resources if one.path == "/T"] == [()]
+
+
+def test_a_backing_node_of_the_command_line_has_a_chain_of_its_own(tmp_path: Path) -> None:
+    """As libvirt writes them: every image a node, with or without a word about what is below."""
+    create(tmp_path, "qcow2", "deep")
+    create(tmp_path, "qcow2", "base", "-F", "qcow2", "-b", "deep", size="")
+    create(tmp_path, "qcow2", "T", "-u", "-F", "raw", "-b", "missing")
+    base = '{"driver":"qcow2","node-name":"b","file":{"driver":"file","filename":"base"}%s}'
+    top = '{"driver":"qcow2","node-name":"t","file":{"driver":"file","filename":"T"},"backing":"b"}'
+    request = Request(("qemu-system-x86_64", "-blockdev", base % "", "-blockdev", top))
+    found = chains(parse(request.argv, cwd=str(tmp_path)).resources, request, None)[0]
+    assert {(os.path.basename(one.path), one.kind, one.access) for one in found} == {
+        ("T", "image", "rw"),
+        ("base", "backing", "ro"),
+        ("deep", "backing", "ro"),
+    }
+    request = request._replace(argv=("qemu-system-x86_64", "-blockdev", base % ',"backing":null', "-blockdev", top))
+    found = chains(parse(request.argv, cwd=str(tmp_path)).resources, request, None)[0]
+    assert {os.path.basename(one.path) for one in found} == {"T", "base"}

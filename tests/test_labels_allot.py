@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from septum.errors import Denied, Exhausted, LabelError
@@ -168,6 +168,41 @@ def test_foreign_labels_are_respected_exactly(
         pool.take()
     with pytest.raises(Exhausted, match=f"{len(allowed)} taken .*, {len(ruled_out)} ruled out"):
         allotment.draw(counter, Register(allowed).taken, foreign)
+
+
+@pytest.mark.parametrize("scheme", [SMALL, TRIPLES, SINGLES], ids=str)
+@given(foreign=foreign_sets, counter=st.integers(0, 1000), data=st.data())
+def test_the_population_tells_a_full_realm_from_one_with_a_last_code(
+    scheme: RealmScheme, foreign: list[CategorySet], counter: int, data: st.DataObject
+) -> None:
+    realm = scheme.realm_code(0)
+    allotment = Allotment(scheme, realm, SECRET)
+    everything = guests_of(scheme, realm)
+    allowed = {one for one in everything if not any(one.comparable(other) for other in foreign)}
+    assume(allowed)
+    # Some labels of others came when guests were there already: those codes are both taken and ruled out.
+    both = data.draw(st.sets(st.sampled_from(sorted(everything - allowed, key=str)))) if everything - allowed else set()
+    full = Register(allowed | both)
+    with pytest.raises(Exhausted, match=f"{len(allowed | both)} taken"):
+        allotment.draw(counter, full.taken, foreign, lambda: len(allowed | both))
+    assert full.asked <= 1 + len(everything - allowed)
+    last = data.draw(st.sampled_from(sorted(allowed, key=str)))
+    nearly = Register((allowed | both) - {last})
+    assert allotment.draw(counter, nearly.taken, foreign, lambda: len(allowed | both) - 1) == last
+
+
+def test_a_full_realm_of_the_usual_size_is_not_searched() -> None:
+    scheme = RealmScheme()
+    allotment = Allotment(scheme, scheme.realm_code(0), SECRET)
+    asked: list[int] = []
+
+    def taken(keys: list[str]) -> list[str]:
+        asked.append(len(keys))
+        return keys
+
+    with pytest.raises(Exhausted, match="292995 taken"):
+        allotment.draw(1, taken, (), lambda: allotment.size)
+    assert asked == [1]
 
 
 @pytest.mark.parametrize("text", ["c0.c1023", "c1", "c1,c256.c1021"])

@@ -9,6 +9,8 @@ from resource import RLIMIT_NOFILE, setrlimit
 
 import pytest
 
+from septum.launch import state, watch
+from septum.launch.watcher import Watcher
 from tests.launchkit import World, became, left_over, snapshot, wait, world
 
 pytestmark = pytest.mark.root
@@ -181,3 +183,20 @@ def test_refused_starts_of_a_running_uuid_leave_nothing_with_the_watcher(place: 
 
     # Two if the watcher found it in the ledger and heard of it as well.
     wait(lambda: 1 <= watched() <= 2)
+
+
+def test_a_watcher_that_retires_removes_no_other_watchers_socket(tmp_path: Path) -> None:
+    """Somebody removes a ledger's folder and begins anew: the old watcher is still there, and ends later."""
+    folder, moved = tmp_path / "state", tmp_path / "moved"
+    state.make(str(folder))
+    old = Watcher(str(folder), watch.listen(str(folder)).detach())
+    folder.rename(moved)
+    state.make(str(folder))
+    new = watch.listen(str(folder))
+    assert old.retire()
+    assert (folder / "watch.sock").is_socket()
+    assert not (moved / "watch.sock").exists()
+    # Nor does it matter that its own is gone.
+    assert old.retire()
+    old.listener.close()
+    new.close()

@@ -54,6 +54,14 @@ def test_of_all_racers_exactly_one_wins(in_memory: Path) -> None:
     racers = [racer("race", folder, number, ROUNDS) for number in range(RACERS)]
     for process in racers:
         go(process)
+    for number in range(ROUNDS):
+        # Each round has another first, and nobody is a round ahead.
+        for place in range(RACERS):
+            process = racers[(number + place) % RACERS]
+            assert process.stdout is not None
+            assert process.stdout.readline() == "here\n"
+        for place in range(RACERS):
+            go(racers[(number + place) % RACERS])
     won = [json.loads(process.communicate(timeout=300)[0]) for process in racers]
     assert [process.returncode for process in racers] == [0] * RACERS
     for kind in ("name", "code", "image"):

@@ -11,8 +11,10 @@
     │   ├── Held                         somebody else has it
     │   ├── Exhausted                    none left
     │   ├── MessageError                 bytes on septumd's socket that its protocol does not know
-    │   ├── PolicyLacks                  a policy without a class or a permission that septum decides by
-    │   └── Unenforceable                nothing on this host can enforce what was asked
+    │   ├── Unenforceable                nothing on this host can enforce what was asked
+    │   ├── PolicyError                  a compiled policy that can't be read, or lacks what it has to have
+    │   │   └── PolicyLacks              a policy without a class or a permission that septum decides by
+    │   └── UnknownName                  a class, permission or boolean that the policy does not have
     ├── HostError                        the kernel refused a step
     ├── LedgerError                      the ledger can't be used
     │   ├── LedgerCorrupt
@@ -43,9 +45,11 @@ __all__ = [
     "LedgerTooNew",
     "MessageError",
     "NotFound",
+    "PolicyError",
     "PolicyLacks",
     "SeptumError",
     "Unenforceable",
+    "UnknownName",
     "UsageError",
 ]
 
@@ -128,12 +132,20 @@ class MessageError(Denied):
     """Bytes on septumd's socket that its protocol does not know, or that are beyond its bounds."""
 
 
-class PolicyLacks(Denied):
+class Unenforceable(Denied):
+    """Nothing on this host can enforce what was asked."""
+
+
+class PolicyError(Denied):
+    """A compiled policy that can't be read, or that lacks what it has to have."""
+
+
+class PolicyLacks(PolicyError):
     """A policy without a class or a permission that septum decides by; the message names each."""
 
 
-class Unenforceable(Denied):
-    """Nothing on this host can enforce what was asked."""
+class UnknownName(Denied):
+    """A class, permission, boolean or the like that the policy does not have."""
 
 
 class HostError(SeptumError):

@@ -1,16 +1,21 @@
 """What verbs share: options, finding a ledger, tables."""
 
+from __future__ import annotations
+
 import json
 import os
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
-from typing import Any
 
 from septum.cli.main import printable as printable
 from septum.errors import NotFound
 from septum.launch import state
+from septum.lean import TYPE_CHECKING
 from septum.ledger.protocol import Ledger
 from septum.ledger.records import Guest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
 
 def add_state(parser: ArgumentParser) -> None:

@@ -2,7 +2,7 @@
 
 The imports of a start make no garbage worth collecting, and looking for it takes them about 2 ms of CPU time; soon
 afterwards the process is another program. Verbs that stay turn it on again (`main`). Nothing but `gc` may be imported
-here at the top, not even typing.
+here at the top.
 """
 
 import gc

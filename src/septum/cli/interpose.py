@@ -5,12 +5,17 @@ Installed under QEMU's own name earlier in PATH (a symlink will do), it finds th
 own, every word is QEMU's: SEPTUM_REALM, SEPTUM_NAME, SEPTUM_DRIVER and SEPTUM_STATE say the rest.
 """
 
+from __future__ import annotations
+
 import os
 import sys
-from typing import NoReturn
 
 from septum.cli.main import guarded
 from septum.host import joining
+from septum.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def main() -> NoReturn:

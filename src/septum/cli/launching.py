@@ -1,14 +1,17 @@
 """The options that `run` and `plan` share, and the request that they make of them."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
 
 from septum.errors import UsageError
+from septum.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
+    from collections.abc import Sequence
+    from typing import Any
 
     from septum.launch.plan import Request
 
@@ -33,7 +36,7 @@ _OPTIONS: tuple[tuple[str, str, object, str], ...] = (
 )
 
 
-def add_launch_options(parser: "ArgumentParser") -> None:
+def add_launch_options(parser: ArgumentParser) -> None:
     for flag, word, default, text in _OPTIONS:
         if not word:
             parser.add_argument(flag, action="store_true", help=text)
@@ -67,7 +70,7 @@ def read_plain(words: Sequence[str]) -> Any:
     return SimpleNamespace(**{flag[2:].replace("-", "_"): value for flag, value in found.items()})
 
 
-def request_of(options: Any, *, probe: bool = True, skip: str = "") -> "Request":
+def request_of(options: Any, *, probe: bool = True, skip: str = "") -> Request:
     """What the options ask for.
 
     Raises:

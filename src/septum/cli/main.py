@@ -4,14 +4,18 @@ Exit statuses: 125 a failure of septum itself, 126 it can't be executed, 127 not
 with the guest's own. They follow env(1), nohup(1) and timeout(1).
 """
 
+from __future__ import annotations
+
 import gc
 import sys
-from collections.abc import Callable, Sequence
-from importlib import import_module
-from typing import Any, Final, NoReturn
 
 from septum.cli.launching import read_plain
 from septum.errors import SeptumError
+from septum.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, Final, NoReturn
 
 VERBS: Final = ("run", "plan", "ps", "show", "explain", "reconcile", "doctor", "attack", "completion")
 
@@ -67,7 +71,8 @@ def printable(text: str) -> str:
 
 def verb(name: str) -> Any:
     """The module of a verb: `HELP`, `arguments(parser)` and `run(options) -> int`."""
-    return import_module(f"septum.cli.{name}")
+    # Not by importlib, whose warnings module a start does without.
+    return __import__(f"septum.cli.{name}", fromlist=["run"])
 
 
 def _dispatch(words: list[str]) -> int:

@@ -1,18 +1,21 @@
 """``septum run``: confine a guest under a label of its own, become its QEMU, put everything back afterwards."""
 
+from __future__ import annotations
+
 import os
-from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from septum.cli.launching import add_launch_options
 from septum.host import joining
+from septum.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
+    from typing import Any, Final, NoReturn
 
 HELP: Final = "run a QEMU command line, confined under a label of its own"
 
 
-def arguments(parser: "ArgumentParser") -> None:
+def arguments(parser: ArgumentParser) -> None:
     parser.usage = "septum run [--realm R] [--name N] [options] -- qemu-system-x86_64 …"
     add_launch_options(parser)
 

@@ -1,5 +1,7 @@
 """What a guest is made of: a QEMU command line as the host resources that it names."""
 
+from __future__ import annotations
+
 from septum.guests.argv import parse
 from septum.guests.found import Host
 from septum.guests.lookup import ThisHost, read_file

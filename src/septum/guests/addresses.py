@@ -1,5 +1,7 @@
 """Where QEMU listens or connects to: SocketAddress trees, D-Bus addresses, URLs' queries."""
 
+from __future__ import annotations
+
 from septum.guests.found import BOUND_SOCKET, PEER_SOCKET, Found
 from septum.guests.syntax import Tree, is_on
 

@@ -1,7 +1,6 @@
 """Reading a whole command line: cutting argv into options, and giving each to the module that knows it."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from __future__ import annotations
 
 from septum.errors import ArgvError
 from septum.guests import boot
@@ -10,10 +9,15 @@ from septum.guests.handlers import GROUPS, OPTIONS, SECTIONS, Reader, read_optio
 from septum.guests.options import FLAGS, QUERIES, SYNONYMS
 from septum.guests.resource import CommandLine
 from septum.guests.syntax import MAX_DEPTH, Pairs, opts, read_config
+from septum.lean import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import TypeAlias
 
 __all__ = ["ReadFile", "parse"]
 
-ReadFile = Callable[[str], str]
+ReadFile: TypeAlias = "Callable[[str], str]"
 
 MAX_CONFIGS = 64
 """Configuration files that one command line may read, those within others included."""

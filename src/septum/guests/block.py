@@ -4,7 +4,7 @@ A node's access follows from its own ``read-only`` and from those above it, and 
 they are used, so the graph is read first and walked when the command line is complete.
 """
 
-from typing import Literal, NamedTuple
+from __future__ import annotations
 
 from septum.errors import ArgvError
 from septum.guests.addresses import socket_address
@@ -13,6 +13,10 @@ from septum.guests.found import CONFIG, DEVICE, LOG, PEER_SOCKET, SECRET, SYSFS,
 from septum.guests.passthrough import vfio_pci
 from septum.guests.resource import Sharing
 from septum.guests.syntax import MAX_DEPTH, Pairs, Tree, is_off, is_on, tree
+from septum.lean import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Literal, TypeAlias
 
 __all__ = ["BLOCK_PATHS", "BLOCK_PLAIN", "CHILDREN", "PLAIN_FAMILIES", "BlockGraph"]
 
@@ -81,7 +85,7 @@ PLAIN_FAMILIES = frozenset(
     stats-intervals match data""".split()
 )
 
-Role = Literal["image", "backing", "firmware", "log"]
+Role: TypeAlias = 'Literal["image", "backing", "firmware", "log"]'
 
 
 class _Use(NamedTuple):
@@ -91,14 +95,16 @@ class _Use(NamedTuple):
     role: Role
     format: str
     sharing: Sharing | None
+    overrides: tuple[str, ...] = ()
 
 
 class _Node:
-    __slots__ = ("auto", "children", "driver", "leaves", "names", "option", "read_only", "snapshot")
+    __slots__ = ("auto", "children", "driver", "leaves", "names", "option", "overrides", "read_only", "snapshot")
 
     def __init__(self, option: str, driver: str) -> None:
         self.option = option
         self.driver = driver
+        self.overrides: tuple[str, ...] = ()
         self.names: list[str] = []
         self.read_only: bool | None = None
         self.auto = False
@@ -197,6 +203,7 @@ class BlockGraph:
         driver = options.get("driver")
         driver = driver if isinstance(driver, str) else ""
         node = _Node(option, driver)
+        node.overrides = _overrides(options)
         if not driver and "filename" in options:
             driver = "file"
         paths = BLOCK_PATHS.get(driver, {})
@@ -353,7 +360,14 @@ class BlockGraph:
                 spec = LOG
             elif use.role == "firmware" and use.read_only:
                 spec = Spec("firmware", "ro")
-            self.found.add(path, spec, f"{node.option} file=", image_format=use.format, sharing=use.sharing)
+            self.found.add(
+                path,
+                spec,
+                f"{node.option} file=",
+                image_format=use.format,
+                overrides=use.overrides,
+                sharing=use.sharing,
+            )
 
 
 def _below(node: _Node, key: str, use: _Use) -> _Use:
@@ -364,9 +378,24 @@ def _below(node: _Node, key: str, use: _Use) -> _Use:
         return _Use(False, "log", "raw", None)
     if key == "target":
         return _Use(False, use.role, "raw", None)
-    inherited = use.format if node.driver in _FILTERS else node.driver
     if key == "data-file":
-        return use._replace(role="backing", format="raw")
+        return use._replace(role="backing", format="raw", overrides=())
     if key == "header":
-        return use._replace(format="")
-    return use._replace(format=inherited)
+        return use._replace(format="", overrides=())
+    return use if node.driver in _FILTERS else use._replace(format=node.driver, overrides=node.overrides)
+
+
+def _overrides(options: Tree) -> tuple[str, ...]:
+    """Which links of its image's header a node's options replace.
+
+    A backing node, if it is given by name or says its own file, or said not to be (QEMU's block.c, bdrv_open_inherit
+    and bdrv_open_backing_file); a data file in any form (block/qcow2.c, qcow2_do_open).
+    """
+    found = []
+    backing = options.get("backing")
+    file = backing.get("file") if isinstance(backing, dict) else None
+    if isinstance(backing, str) or (isinstance(file, dict) and "filename" in file):
+        found.append("backing file")
+    if options.get("data-file"):
+        found.append("data file")
+    return tuple(found)

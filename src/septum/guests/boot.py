@@ -1,5 +1,7 @@
 """What a machine starts from: accelerator, firmware, kernel, and the tables that the guest is shown."""
 
+from __future__ import annotations
+
 from septum.guests.block import BlockGraph
 from septum.guests.devices import rom
 from septum.guests.found import BLOB, DTB, FIRMWARE, INITRD, KERNEL, LOG, SHARED_DEVICE, Found, Spec, looks_like_path

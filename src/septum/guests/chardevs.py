@@ -1,5 +1,7 @@
 """Character devices: ``-chardev``, and the one-word form that ``-serial``, ``-monitor`` and their like take."""
 
+from __future__ import annotations
+
 from septum.guests.addresses import socket_address, unix_socket
 from septum.guests.found import BLOB, DEVICE, LOG, PIPE, SHARED_DEVICE, Found, Spec, looks_like_path
 from septum.guests.syntax import Pairs, is_off, is_on, opts, tree

@@ -1,5 +1,7 @@
 """``-device``: the guest's devices, and what of the host some of them reach."""
 
+from __future__ import annotations
+
 from septum.guests.addresses import socket_address
 from septum.guests.block import BlockGraph
 from septum.guests.found import (

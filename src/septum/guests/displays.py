@@ -1,5 +1,7 @@
 """What a person sees and hears: ``-display``, ``-vnc``, ``-spice``, ``-audiodev``."""
 
+from __future__ import annotations
+
 from septum.guests.addresses import dbus_address, unix_socket
 from septum.guests.found import DEVICE, LOG, SECRET, SHARED_DEVICE, Found, Spec, looks_like_path
 from septum.guests.syntax import Pairs, is_on

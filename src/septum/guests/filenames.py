@@ -4,12 +4,15 @@ A name becomes the tree of options that stands for the same thing, so that only 
 needed. Each driver's syntax is from its ``bdrv_parse_filename`` in QEMU's block/*.c.
 """
 
-import re
-from collections.abc import Callable
+from __future__ import annotations
 
 from septum.errors import ArgvError
 from septum.guests.addresses import unquote, url_query
 from septum.guests.syntax import MAX_DEPTH, Tree, from_json, tree
+from septum.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["parse_filename"]
 
@@ -92,6 +95,8 @@ def _url_over_inet(driver: str) -> Callable[[str], Tree]:
 
 def _rbd(rest: str) -> Tree:
     """``pool/image@snapshot:key=value:…``; a backslash takes the meaning from a colon."""
+    import re
+
     _, *settings = re.split(r"(?<!\\):", rest)
     options: Tree = {"driver": "rbd"}
     for setting in settings:

@@ -3,11 +3,14 @@
 The rest of the package says *where* a path stands on a command line; this module alone decides what becomes of it.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from __future__ import annotations
 
 from septum.errors import ArgvError
 from septum.guests.resource import Access, Kind, Resource, Sharing, Unknown
+from septum.lean import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "BLOB",
@@ -166,7 +169,14 @@ class Found:
         return path
 
     def add(
-        self, path: str, spec: Spec, option: str, *, image_format: str = "", sharing: Sharing | None = None
+        self,
+        path: str,
+        spec: Spec,
+        option: str,
+        *,
+        image_format: str = "",
+        overrides: tuple[str, ...] = (),
+        sharing: Sharing | None = None,
     ) -> None:
         """Record a path; an empty one, a standard stream and an inherited descriptor are no resources.
 
@@ -175,6 +185,7 @@ class Found:
             spec: how it is used.
             option: where it stands, for people.
             image_format: the declared format of an image.
+            overrides: see `Resource`.
             sharing: overrides what kind and access decide.
 
         Raises:
@@ -196,7 +207,7 @@ class Found:
         if sharing is None or kind == "shared-device":
             shared = kind == "shared-device" or (access == "ro" and kind in _SHARED_READ_ONLY)
             sharing = "shared" if shared else "exclusive"
-        found = Resource(path, kind, access, sharing, option, creates, image_format)
+        found = Resource(path, kind, access, sharing, option, creates, image_format, overrides)
         known = self.by_path.get(path)
         self.by_path[path] = found if known is None else _stronger(known, found)
 
@@ -245,7 +256,8 @@ def _fitting(path: str, spec: Spec) -> Spec:
 
 
 def _stronger(known: Resource, found: Resource) -> Resource:
-    """One resource for two mentions: the stronger access keeps its kind, and exclusive wins."""
+    """One resource for two mentions: the stronger access keeps its kind, exclusive wins, a header counts if it does
+    for either."""
     if known.access == "ro" and found.access == "rw":
         known, found = found, known
     if known.sharing == "shared" and found.sharing == "exclusive":
@@ -254,4 +266,5 @@ def _stronger(known: Resource, found: Resource) -> Resource:
         known = known._replace(creates=True)
     if found.format and not known.format:
         known = known._replace(format=found.format)
-    return known
+    both = tuple(role for role in known.overrides if role in found.overrides)
+    return known if both == known.overrides else known._replace(overrides=both)

@@ -1,6 +1,6 @@
 """Which part of this package reads which option, and the few options that are read right here."""
 
-from collections.abc import Callable
+from __future__ import annotations
 
 from septum.errors import ArgvError
 from septum.guests import boot, chardevs, devices, displays, network, objects, others
@@ -9,6 +9,11 @@ from septum.guests.found import LOG, TREE, Found, looks_like_path
 from septum.guests.options import DEVICE_STRINGS, DRIVE_SHORTCUTS, PATHS, PLAIN, QUERIES
 from septum.guests.passthrough import legacy_pci
 from septum.guests.syntax import Pairs, opts, read
+from septum.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
 
 __all__ = ["GROUPS", "OPTIONS", "SECTIONS", "Reader", "read_option"]
 
@@ -229,7 +234,7 @@ def _nothing(reader: Reader, pairs: Pairs, option: str) -> None:
     """A section whose options never name anything on the host."""
 
 
-_Handler = Callable[[Reader, Pairs, str], None]
+_Handler: TypeAlias = "Callable[[Reader, Pairs, str], None]"
 
 
 def _on(function: Callable[[Found, Pairs, str], None]) -> _Handler:

@@ -1,7 +1,13 @@
 """The only part of this package that looks at the host: what `parse` is given in earnest."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Sequence
+
+from septum.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["ThisHost", "read_file"]
 

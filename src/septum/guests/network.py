@@ -1,5 +1,7 @@
 """Network backends: ``-netdev``, ``-nic``, and the old ``-net``."""
 
+from __future__ import annotations
+
 from septum.guests.addresses import socket_address
 from septum.guests.chardevs import device_string
 from septum.guests.found import DEVICE, HELPER, LOG, PEER_SOCKET, SHARED_DEVICE, TREE, Found, Spec, looks_like_path

@@ -1,6 +1,6 @@
 """``-object``: back ends of all kinds that are QOM objects."""
 
-import re
+from __future__ import annotations
 
 from septum.guests.addresses import dbus_address, socket_address, unix_socket
 from septum.guests.found import (
@@ -88,6 +88,8 @@ def memory_file(found: Found, path: str, option: str, *, read_only: bool = False
     Where a mount of huge pages or of tmpfs is itself named, QEMU only makes unnamed files in it, and so do its
     neighbours: such a directory is shared.
     """
+    import re
+
     spec = Spec("memory", "ro") if read_only else MEMORY
     found.add(path, spec, option, sharing="shared" if re.fullmatch(_MEMORY_MOUNT, path) else None)
 

@@ -4,6 +4,8 @@ From QEMU's qemu-options.hx, 0.12 to 10.1, and from what Xen's and Proxmox's bui
 of these tables is reported as unknown.
 """
 
+from __future__ import annotations
+
 from septum.guests.found import (
     DTB,
     KERNEL,

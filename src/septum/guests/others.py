@@ -1,5 +1,7 @@
 """Options that belong to no larger family."""
 
+from __future__ import annotations
+
 from septum.guests.addresses import socket_address, unix_socket
 from septum.guests.block import BlockGraph
 from septum.guests.found import (

@@ -3,6 +3,8 @@
 Which node of /dev they come to only the host can say, through links below /sys.
 """
 
+from __future__ import annotations
+
 from septum.guests.found import DEVICE, SHARED_DEVICE, SYSFS, Found, Spec
 
 __all__ = ["legacy_pci", "usb_by_address", "usb_by_identity", "usb_by_port", "vfio_pci", "vfio_sysfs"]

@@ -1,33 +1,41 @@
 """What a guest's command line names on the host: resources, and everything else that a launcher has to know."""
 
-from typing import Literal, NamedTuple
+from __future__ import annotations
 
-Access = Literal["ro", "rw"]
-Sharing = Literal["exclusive", "shared"]
-Kind = Literal[
-    "image",  # a disk, floppy, CD or flash image, or a block device that serves as one
-    "backing",  # a member of an image's chain: backing file, data file, extent
-    "firmware",  # -bios, -pflash in its read-only half, option ROMs, romfile=
-    "kernel",
-    "initrd",
-    "dtb",
-    "blob",  # other read-only data: -acpitable, -smbios file=, -fw_cfg file=, -device loader,file=
-    "secret",  # key material: secret file=, tls-creds dir=, keyrings
-    "config",  # -readconfig, authz lists
-    "log",  # files that QEMU writes and nobody boots from: -D, serial file, logfile=, filter-dump, trace
-    "pidfile",
-    "socket",  # a unix socket that QEMU binds
-    "peer-socket",  # a unix socket that QEMU connects to
-    "pipe",
-    "device",  # a device node of this guest's own: vfio, usb, evdev, serial, parallel, tpm, /dev/sdX passthrough
-    "shared-device",  # a node that many guests use at once: /dev/kvm, /dev/vhost-net, /dev/net/tun, /dev/vfio/vfio
-    "memory",  # -mem-path, memory-backend-file
-    "directory",  # a tree that is shared into the guest or served to it: fsdev, smb=, tftp=, fat:, usb-mtp
-    "sysfs",  # files below /sys that QEMU reads or writes for a device
-    "helper",  # a program that QEMU executes: bridge helper, tap scripts, exec: migration
-    "plugin",  # a shared object that QEMU loads
-    "tmpdir",  # where snapshot=on puts its temporary files
-]
+from septum.lean import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Literal, TypeAlias
+
+Access: TypeAlias = 'Literal["ro", "rw"]'
+Sharing: TypeAlias = 'Literal["exclusive", "shared"]'
+if TYPE_CHECKING:
+    Kind = Literal[
+        "image",  # a disk, floppy, CD or flash image, or a block device that serves as one
+        "backing",  # a member of an image's chain: backing file, data file, extent
+        "firmware",  # -bios, -pflash in its read-only half, option ROMs, romfile=
+        "kernel",
+        "initrd",
+        "dtb",
+        "blob",  # other read-only data: -acpitable, -smbios file=, -fw_cfg file=, -device loader,file=
+        "secret",  # key material: secret file=, tls-creds dir=, keyrings
+        "config",  # -readconfig, authz lists
+        "log",  # files that QEMU writes and nobody boots from: -D, serial file, logfile=, filter-dump, trace
+        "pidfile",
+        "socket",  # a unix socket that QEMU binds
+        "peer-socket",  # a unix socket that QEMU connects to
+        "pipe",
+        "device",  # a device node of this guest's own: vfio, usb, evdev, serial, parallel, tpm, /dev/sdX passthrough
+        "shared-device",  # a node that many guests use at once: /dev/kvm, /dev/vhost-net, /dev/net/tun, /dev/vfio/vfio
+        "memory",  # -mem-path, memory-backend-file
+        "directory",  # a tree that is shared into the guest or served to it: fsdev, smb=, tftp=, fat:, usb-mtp
+        "sysfs",  # files below /sys that QEMU reads or writes for a device
+        "helper",  # a program that QEMU executes: bridge helper, tap scripts, exec: migration
+        "plugin",  # a shared object that QEMU loads
+        "tmpdir",  # where snapshot=on puts its temporary files
+    ]
+else:
+    Kind = str
 
 
 class Resource(NamedTuple):
@@ -41,6 +49,8 @@ class Resource(NamedTuple):
         option: where the command line names it, as a person would write it: ``-drive file=``.
         creates: QEMU makes it if it is missing.
         format: the declared image format; "" if none was declared or none applies.
+        overrides: links (``backing file``, ``data file``) that the command line sets itself, so that QEMU does not take
+            them from the image's header.
     """
 
     path: str
@@ -50,6 +60,7 @@ class Resource(NamedTuple):
     option: str
     creates: bool = False
     format: str = ""
+    overrides: tuple[str, ...] = ()
 
 
 class Unknown(NamedTuple):

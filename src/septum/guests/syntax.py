@@ -8,12 +8,16 @@ All give the same shape: pairs of a dotted key and a text, in the order given. `
 ``server.type=unix`` come out alike, ``true`` as "on", ``null`` as "".
 """
 
-import json
-import re
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from __future__ import annotations
 
 from septum.errors import ArgvError
+from septum.jsontext import Decoder
+from septum.lean import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Iterator
+    from typing import Any, TypeAlias
 
 __all__ = ["MAX_DEPTH", "Pairs", "Section", "is_off", "is_on", "opts", "read", "read_config", "tree"]
 
@@ -83,19 +87,16 @@ def from_json(text: str, *, where: str = "") -> Pairs:
 
 
 def _load(text: str, where: str) -> dict[str, Any]:
-    decode: dict[str, Any] = {
-        "object_pairs_hook": _no_duplicates,
-        "parse_int": str,
-        "parse_float": str,
-        "parse_constant": str,
-    }
+    decode = Decoder(str, _no_duplicates)
     try:
         try:
-            loaded = json.loads(text, **decode)
+            loaded = decode(text)
         except ValueError:
             if "'" not in text:
                 raise
-            loaded = json.loads(re.sub(_JSON_STRING, _double_quoted, text), **decode)
+            import re
+
+            loaded = decode(re.sub(_JSON_STRING, _double_quoted, text))
     except (ValueError, RecursionError) as problem:
         reason = "nested too deeply" if isinstance(problem, RecursionError) else str(problem)
         raise ArgvError(f"Malformed JSON in {where or 'a value'}: {reason}", target=text[:400]) from None
@@ -104,11 +105,11 @@ def _load(text: str, where: str) -> dict[str, Any]:
     return loaded
 
 
-# Patterns are texts, not compiled ones: most command lines need none of them, and compiling costs a millisecond.
+# Patterns are texts, and `re` is loaded where one is used: most command lines need none, and loading it costs 4 ms.
 _JSON_STRING = r"""(?s)'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 
 
-def _double_quoted(found: "re.Match[str]") -> str:
+def _double_quoted(found: re.Match[str]) -> str:
     text = found.group()
     if text[0] == '"':
         return text
@@ -139,7 +140,7 @@ def _flatten(value: Any, prefix: str, pairs: Pairs, where: str, depth: int) -> N
         pairs.append((prefix, {True: "on", False: "off", None: ""}[value]))
 
 
-Tree = dict[str, Any]
+Tree: TypeAlias = "dict[str, Any]"
 """Nested dictionaries; a key that has both a value and members keeps its value under ``""``."""
 
 
@@ -180,6 +181,8 @@ def read_config(text: str, *, where: str = "") -> Iterator[Section]:
     Raises:
         ArgvError: a line that is neither a section, an argument, a comment nor empty.
     """
+    import re
+
     section: Section | None = None
     for number, line in enumerate(text.splitlines(), 1):
         line = line.strip()

@@ -5,16 +5,21 @@ at once, forks included (Documentation/admin-guide/cgroup-v2.rst). Hosts with cg
 without controllers beside it, which is all that is needed here.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import time
-from collections.abc import Mapping
-from typing import Any, Final
 
 from septum.errors import HostError
 from septum.host import kernel
 from septum.host.driver import Entry, Outcome, Step
 from septum.host.joining import Joining, base, join, make, mount_point, own, read, write
+from septum.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Final
 
 __all__ = [
     "CgroupOperation",

@@ -1,11 +1,16 @@
 """The way down: from root to the guest's uid and gid, with no capability left and no promise to the caller lost."""
 
+from __future__ import annotations
+
 import os
-from typing import Final
 
 from septum.errors import HostError
 from septum.host import kernel
 from septum.host.driver import Confinement, Entry
+from septum.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Final
 
 # One for each guest: a range that systemd's UIDS-GIDS document lists as unused, above its container range.
 GUEST_UIDS: Final = range(0x7000_0000, 0x7100_0000)

@@ -5,11 +5,16 @@ little-endian, sorted by tag and id (include/uapi/linux/posix_acl_xattr.h). The 
 as in fs/posix_acl.c `posix_acl_permission`.
 """
 
+from __future__ import annotations
+
 import struct
-from collections.abc import Collection
-from typing import Final, NamedTuple
 
 from septum.errors import HostError
+from septum.lean import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from typing import Final
 
 XATTR: Final = "system.posix_acl_access"
 READ, WRITE, EXECUTE = 4, 2, 1

@@ -4,18 +4,25 @@ A driver never decides *whether*; it turns a guest's `Confinement` into reversib
 guest runs and undone after it, and into irrevocable `Entry` actions on the process that is about to become QEMU.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, Protocol
+from __future__ import annotations
 
 from septum.guests.resource import Resource
 from septum.labels import CategorySet
+from septum.lean import TYPE_CHECKING, NamedTuple, Protocol
 
-Outcome = Literal[
-    "restored",  # it was as septum had left it, and is now as it was before
-    "untouched",  # it was still, or again, as before
-    "foreign",  # somebody else changed it meanwhile: left alone, reported
-    "gone",  # the object is no more
-]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any, Literal
+
+if TYPE_CHECKING:
+    Outcome = Literal[
+        "restored",  # it was as septum had left it, and is now as it was before
+        "untouched",  # it was still, or again, as before
+        "foreign",  # somebody else changed it meanwhile: left alone, reported
+        "gone",  # the object is no more
+    ]
+else:
+    Outcome = str
 
 
 class Facts(NamedTuple):

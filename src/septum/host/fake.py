@@ -1,11 +1,15 @@
 """A driver that enforces nothing and remembers everything: for the tests of programs that are built on septum."""
 
-from collections.abc import Mapping
-from typing import Any
+from __future__ import annotations
 
 from septum.errors import HostError
 from septum.host.driver import Availability, Confinement, Entry, Facts, Operation, Outcome, Step, Verdict
 from septum.labels import CategorySet
+from septum.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 
 class FakeObject:

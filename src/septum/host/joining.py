@@ -6,19 +6,21 @@ this module loads next to nothing. What is made here is an empty directory of th
 written down first: if the launch goes no further, `cgroup.sweep` removes it.
 """
 
+from __future__ import annotations
+
 import _thread
 import os
-from contextlib import suppress
 
 from septum.errors import HostError
 from septum.host import streams as streams  # loaded before anything is opened here
+from septum.lean import suppress
 
 FOLDER = "septum"
 _GUEST = "guest-"
 _DELEGATED = ("trusted.delegate", "user.delegate")
 
 
-def begin() -> "Joining | None":
+def begin() -> Joining | None:
     """Makes a cgroup for the guest that this process will become and begins to join it; None where none is usable."""
     folder = base()
     if not folder:

@@ -8,13 +8,18 @@ What the C library wraps is called by that name; the rest by number. Numbers fro
 architecture; `seccomp` and `execveat` are older (arch/x86/entry/syscalls/syscall_64.tbl, scripts/syscall.tbl).
 """
 
+from __future__ import annotations
+
 import ctypes
 import errno
 import os
 import struct
-from typing import NamedTuple, NoReturn
 
 from septum.errors import HostError
+from septum.lean import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 # fcntl.h
 AT_FDCWD = -100
@@ -410,7 +415,7 @@ def pidfd_send_signal(pidfd: int, signal: int) -> None:
     _checked(_syscall_four(_NR_PIDFD_SEND_SIGNAL, pidfd, signal, None, 0), "pidfd_send_signal")
 
 
-def _vector(call: str, values: list[bytes]) -> "ctypes.Array[ctypes.c_char_p]":
+def _vector(call: str, values: list[bytes]) -> ctypes.Array[ctypes.c_char_p]:
     for value in values:
         if b"\0" in value:
             raise oserror(f"{call} of a string with a NUL byte", errno.EINVAL, target=repr(value))

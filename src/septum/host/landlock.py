@@ -5,10 +5,11 @@ It needs no policy on the host and, in its weaker form, no privilege. The pieces
 kernel. docs/landlock.md says what they do not cover.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import stat
-from collections.abc import Mapping
 
 from septum.errors import HostError, Unenforceable
 from septum.host import cgroup, credentials, dac, kernel, namespaces, ownership, ruleset, seccomp
@@ -16,6 +17,10 @@ from septum.host.driver import Availability, Confinement, Entry, Facts, Operatio
 from septum.host.joining import Joining
 from septum.host.objects import open_object
 from septum.labels import CategorySet
+from septum.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class LandlockDriver:

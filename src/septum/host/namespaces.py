@@ -6,6 +6,8 @@ Landlock does not cover, UDP and raw sockets among it. An IPC namespace keeps Sy
 apart. Unix sockets with a path are reached from any network namespace.
 """
 
+from __future__ import annotations
+
 import os
 
 from septum.host import kernel

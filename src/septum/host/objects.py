@@ -5,18 +5,22 @@ owns it, so that a link which a guest (whose uid is its own) put there leads now
 goes through ``/proc/self/fd/N``: the name is not used a second time.
 """
 
+from __future__ import annotations
+
 import errno
 import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final, NamedTuple
 
 from septum.errors import Denied, HostError
 from septum.host import dac, kernel
 from septum.host.driver import Facts
+from septum.host.refusal import refused
+from septum.lean import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Final
 
 CONTEXT: Final = "security.selinux"
 _LINKS_MAX: Final = 40  # the kernel's MAXSYMLINKS
@@ -33,32 +37,6 @@ class Gone(HostError):
 
 class Replaced(Gone):
     """Another object has its name."""
-
-
-def refused(what: str, path: str, error: OSError) -> HostError:
-    """Words what the kernel refused to do with an object."""
-    number = error.errno or 0
-    return HostError(f"{what}: {os.strerror(number)}", errno=number, target=path)
-
-
-@contextmanager
-def using(fd: int, path: str, what: str) -> Iterator[None]:
-    """Closes a descriptor at the end, and words what the kernel refuses meanwhile.
-
-    Args:
-        fd: of the object.
-        path: of the object, for the error.
-        what: the error's first words: ``its owner can't be changed``.
-
-    Raises:
-        HostError: instead of an OSError.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise refused(what, path, error) from error
-    finally:
-        os.close(fd)
 
 
 class Found(NamedTuple):
@@ -291,7 +269,7 @@ class _Walk:
         self._links = 0
         self._euid = os.geteuid()
 
-    def __enter__(self) -> "_Walk":
+    def __enter__(self) -> _Walk:
         try:
             self.dirs.append((os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), "/"))
             self._follow(self.path)

@@ -6,26 +6,21 @@ another process at any later time, also when it was killed half-way through `app
 doing if it is either what was there before or what the step sets.
 """
 
+from __future__ import annotations
+
 import os
 import stat
-from collections.abc import Mapping
-from typing import Any
 
 from septum.errors import HostError
 from septum.host import dac
 from septum.host.driver import Operation, Outcome, Step
-from septum.host.objects import (
-    Gone,
-    by_fd,
-    lock,
-    open_name,
-    open_object,
-    open_parent,
-    read_xattr,
-    recover,
-    refused,
-    using,
-)
+from septum.host.objects import Gone, by_fd, lock, open_name, open_object, open_parent, read_xattr, recover
+from septum.host.refusal import refused, using
+from septum.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 
 class Own:

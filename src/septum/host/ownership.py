@@ -4,12 +4,16 @@ driver that plain permission bits enforce.
 Pure: everything comes from the confinement. The operations are those of `host.ops`.
 """
 
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from __future__ import annotations
 
 from septum.host import dac
 from septum.host.driver import Confinement, Facts, Item, Step
 from septum.host.ruleset import created, name_in
+from septum.lean import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
 
 # Programs and modules of the platform: their modes fit already.
 _LEFT_ALONE: Final = ("helper", "plugin")

@@ -9,12 +9,17 @@ directories above it add up; the access is granted if every right that it needs,
 them.
 """
 
+from __future__ import annotations
+
 import os
-from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
 
 from septum.guests.resource import Resource
 from septum.host.driver import Confinement, Facts, Item
+from septum.lean import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Final
 
 EXECUTE: Final = 1 << 0
 WRITE_FILE: Final = 1 << 1

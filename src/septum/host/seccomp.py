@@ -13,14 +13,19 @@ Numbers: arch/x86/entry/syscalls/syscall_64.tbl, and include/uapi/asm-generic/un
 `struct seccomp_data`: include/uapi/linux/{bpf_common,filter,seccomp,audit}.h.
 """
 
+from __future__ import annotations
+
 import errno
 import struct
-from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
 
 from septum.errors import Unenforceable
 from septum.host import kernel
 from septum.host.driver import Confinement
+from septum.lean import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Final
 
 # bpf_common.h: class, size, mode, operation
 _LD_W_ABS: Final = 0x20

@@ -9,9 +9,9 @@ Sockets need no label of ours: a process' sockets, and the names it makes for th
 removed after the guest, as QEMU leaves them behind when it is killed.
 """
 
+from __future__ import annotations
+
 import os
-from collections.abc import Mapping
-from typing import Final, NamedTuple
 
 from septum.errors import HostError
 from septum.host import selinux_kernel as se
@@ -19,6 +19,11 @@ from septum.host.driver import Availability, Confinement, Entry, Facts, Item, Op
 from septum.host.ownership import made
 from septum.host.selinux_context import Relabel
 from septum.labels import CategorySet, Context, context_text
+from septum.lean import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Final
 
 
 class Types(NamedTuple):

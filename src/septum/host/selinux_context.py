@@ -5,16 +5,21 @@ directory first takes the guest's label from everything below it, and from the d
 has its own label again, nothing below it is left.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Final
 
 from septum.errors import Held, HostError
 from septum.host import kernel
 from septum.host.driver import Outcome, Step
 from septum.host.objects import CONTEXT, Gone, by_fd, open_object, read_xattr, recover
+from septum.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+    from typing import Any, Final
 
 _NO_LEVELS: Final = ("", "s0")
 _DEPTH_MAX: Final = 256  # a guest may build a tree so deep that walking it would need every descriptor there is

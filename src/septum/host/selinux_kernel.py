@@ -5,11 +5,16 @@ The decisions asked for here are the kernel's own (``/sys/fs/selinux/access``, s
 and permissions are errors, unlike with `selinux_check_access()`.
 """
 
+from __future__ import annotations
+
 import os
-from typing import Final, NamedTuple
 
 from septum.errors import HostError
 from septum.host import kernel
+from septum.lean import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Final
 
 FOLDER: Final = "/sys/fs/selinux"
 

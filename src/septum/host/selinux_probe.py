@@ -4,14 +4,17 @@ What matters is not that a type is there, but that the kernel's security server 
 relies: own objects reachable, another guest's not, shared content not writable.
 """
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from __future__ import annotations
 
 from septum.errors import HostError
 from septum.host import selinux_kernel as se
 from septum.host.driver import Availability
+from septum.lean import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
+
     from septum.host.selinux import Types
 
 _OWN: Final = "s0:c0,c1"
@@ -39,7 +42,7 @@ class _Rule(NamedTuple):
     says: str
 
 
-def probe(types: "Types", *, permissive: bool) -> Availability:
+def probe(types: Types, *, permissive: bool) -> Availability:
     """See `host.driver.Driver.probe`; selinuxfs is mounted."""
     enforcing = se.enforcing()
     details = {"mode": "enforcing" if enforcing else "permissive", "guest": types.process, "image": types.image}
@@ -73,7 +76,7 @@ def _broken(rule: _Rule) -> bool:
     return bool(decision.refused if rule.allowed else decision.allowed)
 
 
-def _separation(types: "Types") -> Iterator[_Rule]:
+def _separation(types: Types) -> Iterator[_Rule]:
     own, other = f"{types.process}:{_OWN}", f"{types.process}:{_OTHER}"
     use, write = frozenset({"read", "write", "open"}), frozenset({"write", "append", "create"})
     yield _Rule(own, f"{types.image}:{_OWN}", "file", use, True, "the policy does not let a guest use its own image")
@@ -111,7 +114,7 @@ def _separation(types: "Types") -> Iterator[_Rule]:
     )
 
 
-def _launching(types: "Types", current: str) -> Iterator[_Rule]:
+def _launching(types: Types, current: str) -> Iterator[_Rule]:
     yield _Rule(
         current,
         f"{types.process}:{_OWN}",
@@ -126,7 +129,7 @@ def _launching(types: "Types", current: str) -> Iterator[_Rule]:
         yield _Rule(current, f"{target}:{_OWN}", "file", relabel, True, says)
 
 
-def _comfort(types: "Types", current: str) -> Iterator[_Rule]:
+def _comfort(types: Types, current: str) -> Iterator[_Rule]:
     """What QEMU or its caller would miss."""
     own = f"{types.process}:{_OWN}"
     image, content = f"{types.image}:{_OWN}", f"{types.content}:{_OWN}"

@@ -4,6 +4,8 @@ Looked at when the module is loaded, before anything of septum's opens a file: a
 number, so what septum opens for a moment may look like a standard stream that was there from the start.
 """
 
+from __future__ import annotations
+
 import os
 
 

@@ -1,5 +1,7 @@
 """Labels: category sets, levels, ranges and contexts; how realms and guests are named; how names are allotted. Pure."""
 
+from __future__ import annotations
+
 from septum.labels.allot import Allotment, Pool, draw_realm
 from septum.labels.categories import DEFAULT_BOUNDS, Bounds, CategorySet, Relation
 from septum.labels.context import Context, context_text

@@ -11,18 +11,24 @@ Rejected: drawing at random until something fits (libvirt, container engines), w
 never ends when it is full.
 """
 
+from __future__ import annotations
+
 from _blake2 import blake2b
-from collections.abc import Callable, Container, Iterable
 
 from septum.errors import Denied, Exhausted, LabelError
 from septum.labels.categories import CategorySet
 from septum.labels.obstacles import Obstacles
 from septum.labels.permutation import KeyedPermutation
 from septum.labels.scheme import RealmScheme
+from septum.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable
+    from typing import TypeAlias
 
 __all__ = ["Allotment", "Pool", "draw_realm"]
 
-Taken = Callable[[list[str]], Container[str]]
+Taken: TypeAlias = "Callable[[list[str]], Container[str]]"
 """Given keys (sets as printed), those of them that are claimed or in quarantine."""
 
 _FIRST_BATCH, _LAST_BATCH = 64, 4096
@@ -96,19 +102,30 @@ class Allotment:
             raise LabelError(f"{categories} is no guest's set of realm {self.realm}", target=str(categories))
         return self._permutation.backward(self.scheme.guest_rank(categories & block))
 
-    def draw(self, counter: int, taken: Taken, foreign: Iterable[CategorySet] = ()) -> CategorySet:
+    def draw(
+        self,
+        counter: int,
+        taken: Taken,
+        foreign: Iterable[CategorySet] = (),
+        population: Callable[[], int] | None = None,
+    ) -> CategorySet:
         """A guest's set that is free; not claimed yet. Keeps no state: for a process that allots once.
 
         Args:
             counter: of the ledger, for this realm; no two callers have the same.
-            taken: asked about one set in the common case, else about growing batches, about each set twice at most.
+            taken: asked about one set in the common case, else about growing batches, about each set three times at
+                most.
             foreign: see `Obstacles`.
+            population: how many of this realm's sets are taken. Asked where the first choice is taken, so that a full
+                realm says so without a walk through all of it.
 
         Raises:
             Exhausted: all are taken or ruled out.
         """
         obstacles = Obstacles(self.scheme, self.realm, foreign)
         found = self._free([counter], taken, obstacles)
+        if found is None and population is not None:
+            self._refuse_if_full(population(), taken, obstacles)
         start, seen, batch = counter * _SCATTER, 0, _FIRST_BATCH
         while found is None and seen < self.size:
             found = self._free(range(start + seen, start + min(seen + batch, self.size)), taken, obstacles)
@@ -118,6 +135,13 @@ class Allotment:
             ruled_out = len(set(obstacles.codes()))
             raise self.exhausted(self.size - ruled_out, ruled_out)
         return found
+
+    def _refuse_if_full(self, population: int, taken: Taken, obstacles: Obstacles) -> None:
+        keys = [str(self.realm | guest) for guest in set(obstacles.codes())]
+        batches = (keys[start : start + _LAST_BATCH] for start in range(0, len(keys), _LAST_BATCH))
+        both = sum(key in held for batch in batches for held in (taken(batch),) for key in batch)
+        if population + len(keys) - both >= self.size:
+            raise self.exhausted(population, len(keys))
 
     def _free(self, counters: Iterable[int], taken: Taken, obstacles: Obstacles) -> CategorySet | None:
         candidates = {str(one): one for one in map(self.at, counters) if not obstacles.rule_out(one)}

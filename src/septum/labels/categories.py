@@ -6,19 +6,26 @@ start; order, duplicates and overlaps are accepted. `mls_sid_to_context` prints 
 ``c4,c5`` and three or more as ``c4.c6``.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Literal, NamedTuple, NoReturn
+from __future__ import annotations
 
 from septum.errors import LabelError
+from septum.lean import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Literal, NoReturn
 
 __all__ = ["DEFAULT_BOUNDS", "Bounds", "CategorySet", "Relation"]
 
-Relation = Literal[
-    "equal",
-    "dominates",  # the left one contains the right one and more
-    "dominated",  # the other way round
-    "incomparable",  # neither contains the other
-]
+if TYPE_CHECKING:
+    Relation = Literal[
+        "equal",
+        "dominates",  # the left one contains the right one and more
+        "dominated",  # the other way round
+        "incomparable",  # neither contains the other
+    ]
+else:
+    Relation = str
 
 
 class Bounds(NamedTuple):
@@ -87,7 +94,7 @@ class CategorySet:
         object.__setattr__(self, "mask", mask)
 
     @classmethod
-    def from_mask(cls, mask: int) -> "CategorySet":
+    def from_mask(cls, mask: int) -> CategorySet:
         """The set whose bits are given.
 
         Raises:
@@ -100,7 +107,7 @@ class CategorySet:
         return made
 
     @classmethod
-    def parse(cls, text: str, bounds: Bounds = DEFAULT_BOUNDS) -> "CategorySet":
+    def parse(cls, text: str, bounds: Bounds = DEFAULT_BOUNDS) -> CategorySet:
         """Reads what the kernel accepts behind the colon of a level: ``c4,c5``, ``c4.c6``, mixed, in any order.
 
         Raises:
@@ -170,23 +177,23 @@ class CategorySet:
     def __contains__(self, number: int) -> bool:
         return number >= 0 and bool(self.mask >> number & 1)
 
-    def __or__(self, other: "CategorySet") -> "CategorySet":
+    def __or__(self, other: CategorySet) -> CategorySet:
         return CategorySet.from_mask(self.mask | other.mask)
 
-    def __and__(self, other: "CategorySet") -> "CategorySet":
+    def __and__(self, other: CategorySet) -> CategorySet:
         return CategorySet.from_mask(self.mask & other.mask)
 
-    def __sub__(self, other: "CategorySet") -> "CategorySet":
+    def __sub__(self, other: CategorySet) -> CategorySet:
         return CategorySet.from_mask(self.mask & ~other.mask)
 
-    def __xor__(self, other: "CategorySet") -> "CategorySet":
+    def __xor__(self, other: CategorySet) -> CategorySet:
         return CategorySet.from_mask(self.mask ^ other.mask)
 
-    def dominates(self, other: "CategorySet") -> bool:
+    def dominates(self, other: CategorySet) -> bool:
         """Whether it contains all of `other`; a set dominates itself."""
         return not other.mask & ~self.mask
 
-    def relation(self, other: "CategorySet") -> Relation:
+    def relation(self, other: CategorySet) -> Relation:
         """How it stands to `other`; exactly one of four."""
         if self.mask == other.mask:
             return "equal"
@@ -194,7 +201,7 @@ class CategorySet:
             return "dominates"
         return "incomparable" if self.mask & ~other.mask else "dominated"
 
-    def comparable(self, other: "CategorySet") -> bool:
+    def comparable(self, other: CategorySet) -> bool:
         """Whether one of the two contains the other: then categories don't keep their owners apart."""
         common = self.mask & other.mask
         return common == self.mask or common == other.mask

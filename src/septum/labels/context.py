@@ -1,10 +1,11 @@
 """Security contexts: user, role, type and, in a policy with levels, a range."""
 
-from typing import NamedTuple
+from __future__ import annotations
 
 from septum.errors import LabelError
 from septum.labels.categories import DEFAULT_BOUNDS, Bounds
 from septum.labels.level import Range
+from septum.lean import NamedTuple
 
 __all__ = ["Context", "context_text"]
 
@@ -25,7 +26,7 @@ class Context(NamedTuple):
     range: Range | None = None
 
     @classmethod
-    def parse(cls, text: str, bounds: Bounds = DEFAULT_BOUNDS) -> "Context":
+    def parse(cls, text: str, bounds: Bounds = DEFAULT_BOUNDS) -> Context:
         """Reads ``user:role:type`` or ``user:role:type:range``, split as `string_to_context_struct` of
         security/selinux/ss/services.c does it. What comes from the kernel goes through `context_text` first.
 

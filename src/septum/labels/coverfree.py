@@ -7,7 +7,12 @@ Reed–Solomon code: a word of q symbols over a field of q elements becomes a se
 at most r(k-1) of another one's q elements: r = ⌊(q-1)/(k-1)⌋.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from septum.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["CoverFreeCode"]
 

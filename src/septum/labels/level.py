@@ -4,10 +4,11 @@ Rules of security/selinux/ss/mls_types.h and mls.c: a level dominates another if
 categories contain the other's; in a range the high level must dominate the low one; equal levels are printed once.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
 
 from septum.errors import LabelError
 from septum.labels.categories import DEFAULT_BOUNDS, Bounds, CategorySet, Relation, parse_number
+from septum.lean import NamedTuple
 
 __all__ = ["PAIRS", "RELATIONS", "Level", "Range", "relation_key", "relations"]
 
@@ -30,7 +31,7 @@ class Level(NamedTuple):
     categories: CategorySet
 
     @classmethod
-    def parse(cls, text: str, bounds: Bounds = DEFAULT_BOUNDS) -> "Level":
+    def parse(cls, text: str, bounds: Bounds = DEFAULT_BOUNDS) -> Level:
         """Reads ``s0`` or ``s0:c1,c2``.
 
         Raises:
@@ -43,11 +44,11 @@ class Level(NamedTuple):
     def __str__(self) -> str:
         return f"s{self.sensitivity}:{self.categories}" if self.categories else f"s{self.sensitivity}"
 
-    def dominates(self, other: "Level") -> bool:
+    def dominates(self, other: Level) -> bool:
         """The policy language's ``dom``: equal levels dominate each other."""
         return self.sensitivity >= other.sensitivity and self.categories.dominates(other.categories)
 
-    def relation(self, other: "Level") -> Relation:
+    def relation(self, other: Level) -> Relation:
         """How it stands to `other`; exactly one of four."""
         return RELATIONS[_relation_number(self, other)]
 
@@ -70,7 +71,7 @@ class Range(_Ends):
 
     __slots__ = ()
 
-    def __new__(cls, low: Level, high: Level | None = None) -> "Range":
+    def __new__(cls, low: Level, high: Level | None = None) -> Range:
         if high is not None and not high.dominates(low):
             raise LabelError(
                 f"{low}-{high} is no range: expected a high level that dominates the low one",
@@ -80,7 +81,7 @@ class Range(_Ends):
         return super().__new__(cls, low, low if high is None else high)
 
     @classmethod
-    def parse(cls, text: str, bounds: Bounds = DEFAULT_BOUNDS) -> "Range":
+    def parse(cls, text: str, bounds: Bounds = DEFAULT_BOUNDS) -> Range:
         """Reads ``s0``, ``s0:c1,c2`` or ``s0-s0:c0.c1023``.
 
         Raises:

@@ -1,11 +1,16 @@
 """Categories of others on the host: container engines, libvirt, static labels, as one realm's allotment meets them."""
 
-from collections.abc import Iterable, Iterator
+from __future__ import annotations
+
 from itertools import combinations
 
 from septum.errors import Exhausted
 from septum.labels.categories import CategorySet
 from septum.labels.scheme import RealmScheme
+from septum.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["Obstacles"]
 

@@ -8,6 +8,8 @@ keyed; one digest serves eight neighbouring inputs and is kept, so that many loo
 tuple access each, and a single one no more than ten digests.
 """
 
+from __future__ import annotations
+
 from _blake2 import blake2b
 from math import isqrt
 from struct import Struct

@@ -5,15 +5,19 @@ all have one size, so two guests of a realm are incomparable; realm codes are in
 realms are, whatever their guest codes, and each realm may use all of V.
 """
 
-from collections.abc import Iterable, Iterator
+from __future__ import annotations
+
 from math import comb
-from typing import NamedTuple
 
 from septum.errors import Denied, Exhausted, LabelError
 from septum.labels.categories import DEFAULT_BOUNDS, Bounds, CategorySet
 from septum.labels.coverfree import CoverFreeCode
 from septum.labels.level import Level, Range
 from septum.labels.subsets import rank, unrank
+from septum.lean import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["Capacity", "RealmScheme", "Split"]
 

@@ -5,8 +5,14 @@ The order is colexicographic, the combinatorial number system (D. E. Knuth, The 
 depend on how large the set is that the elements come from.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
 from math import comb, isqrt
+
+from septum.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["rank", "unrank"]
 

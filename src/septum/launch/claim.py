@@ -5,17 +5,22 @@ changed something. What the journal keeps as the original must be what was there
 compared once more when nobody else can have it.
 """
 
+from __future__ import annotations
+
 import time
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from typing import Any, Final
 
 from septum.errors import Held, SeptumError
 from septum.host.driver import Confinement, Facts, Item, Operation, Step
 from septum.host.objects import Gone, Replaced, look
 from septum.launch import plan
 from septum.launch.undo import survivors
+from septum.lean import TYPE_CHECKING
 from septum.ledger.protocol import Ledger
 from septum.ledger.records import Entry, Guest, Hold
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+    from typing import Any, Final
 
 _PATIENCE: Final = 3.0  # seconds to wait for an object that is just being put back
 _NOT_OURS: Final = frozenset({"helper", "plugin", "sysfs", "tmpdir", "memory", "peer-socket", "shared-device"})

@@ -1,14 +1,19 @@
 """Which drivers enforce: what works here, strongest first."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Mapping, Sequence
-from typing import Final
 
 from septum.errors import Unenforceable, UsageError
 from septum.guests.resource import CommandLine
 from septum.host import cgroup, ops
 from septum.host.driver import Availability, Driver, Operation
 from septum.host.joining import Joining, fresh
+from septum.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Final
 
 NAMES: Final = ("selinux", "landlock")  # strongest first
 _SELINUXFS: Final = "/sys/fs/selinux"

@@ -1,9 +1,9 @@
 """Who a guest is: its realm's code, a label and a uid that nobody else has, all claimed in the ledger at once."""
 
+from __future__ import annotations
+
 import os
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Final
 
 from septum.errors import Denied, Exhausted, Held
 from septum.host.credentials import GUEST_UIDS
@@ -12,8 +12,13 @@ from septum.labels import Allotment, CategorySet, Level, RealmScheme, draw_realm
 from septum.launch import process
 from septum.launch.plan import Identity, Subject
 from septum.launch.undo import survivors
+from septum.lean import TYPE_CHECKING
 from septum.ledger.protocol import Ledger
 from septum.ledger.records import Guest, Realm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, Final, TypeAlias
 
 SCHEME: Final = RealmScheme()
 # The ledger's counter of starts gives label and uid, so each rests as long as possible; the uids begin at a place that
@@ -23,7 +28,7 @@ UID_COUNT: Final = len(GUEST_UIDS)
 _TRIES: Final = 64
 _PATIENCE: Final = 3.0  # seconds to wait for an earlier incarnation that is just being put back
 
-Foreign = Callable[[], Sequence[CategorySet]]
+Foreign: TypeAlias = "Callable[[], Sequence[CategorySet]]"
 
 
 def realm_of(ledger: Ledger, name: str, foreign: Foreign, *, groups: bool) -> Realm:
@@ -81,7 +86,9 @@ def admit(
     tries = 0
     while tries < _TRIES:
         start = ledger.advance("starts")
-        categories = allotment.draw(start, lambda keys: ledger.taken("code", keys), foreign())
+        categories = allotment.draw(
+            start, lambda keys: ledger.taken("code", keys), foreign(), lambda: ledger.population(realm.name)
+        )
         uid = _number(ledger, start) if own_uid else -1
         guest = Guest(
             uuid=uuid,
@@ -130,7 +137,8 @@ def preview(subject: Subject, realm: str, ledger: Ledger | None, *, own_uid: boo
         code = draw_realm(SCHEME, lambda keys: ledger.taken("realm-code", keys))
     secret = ledger.secret() if ledger else bytes(32)
     taken: Any = (lambda keys: ledger.taken("code", keys)) if ledger else (lambda keys: {})
-    categories = Allotment(SCHEME, code, secret).draw(0, taken)
+    population = (lambda: ledger.population(realm)) if ledger else None
+    categories = Allotment(SCHEME, code, secret).draw(0, taken, (), population)
     uuid = subject.uuid or "00000000-0000-0000-0000-000000000000"
     return Identity(
         uuid=uuid,

@@ -5,14 +5,19 @@ as long as it leads to no other file, so such an image is let through with a war
 further files is refused unless the user allows it (CVE-2010-2237, CVE-2011-2178).
 """
 
+from __future__ import annotations
+
 import os
-from collections.abc import Sequence
 
 from septum.errors import ImageError, SeptumError
 from septum.guests import parse
 from septum.guests.images import Finding, Named, chain
 from septum.guests.resource import Resource
 from septum.launch.plan import Problems, Request
+from septum.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def chains(resources: Sequence[Resource], request: Request, problems: Problems) -> tuple[list[Resource], list[str]]:
@@ -29,7 +34,7 @@ def chains(resources: Sequence[Resource], request: Request, problems: Problems) 
     Raises:
         ImageError: a chain can't be known, or leads where it may not.
     """
-    images = [resource for resource in resources if resource.kind == "image" and not resource.creates]
+    images = [resource for resource in resources if resource.kind in ("image", "backing") and not resource.creates]
     folders = {os.path.dirname(os.path.realpath(image.path)) for image in images}
     folders |= {os.path.dirname(image.path) for image in images}
     allowed = sorted(folders) + sorted(request.allowed.paths)
@@ -46,6 +51,7 @@ def chains(resources: Sequence[Resource], request: Request, problems: Problems) 
                 sharing=image.sharing,
                 parse_filename=_named,
                 allowed=allowed,
+                overridden=image.overrides,
                 allow_probe=True,
                 cwd=os.getcwd(),
             )

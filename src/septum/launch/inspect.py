@@ -4,9 +4,9 @@ Nothing is changed here. The rules are those a hostile owner would try first: so
 symlink, the host's own files, a name that is no image at all.
 """
 
+from __future__ import annotations
+
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Final, NamedTuple
 
 from septum.errors import ArgvError, Denied, SeptumError
 from septum.guests.resource import Resource
@@ -14,6 +14,11 @@ from septum.host import dac
 from septum.host.credentials import GUEST_UIDS
 from septum.host.driver import Facts, Item
 from septum.host.objects import Found, Gone, look
+from septum.lean import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+    from typing import Final
 
 # What stays as it is on any Linux host: read by everybody, written by the distribution.
 PLATFORM: Final = ("/usr/", "/lib/", "/lib64/", "/bin/", "/sbin/", "/nix/store/", "/proc/", "/sys/")

@@ -5,12 +5,17 @@ sets LC_CTYPE (PEP 538). Neither may reach QEMU. The environment is therefore ta
 the kernel keeps as it was at exec, to the byte, also where an entry has no ``=``.
 """
 
+from __future__ import annotations
+
 import errno
 import os
-from typing import Final, NoReturn
 
 from septum.errors import CannotExecute, HostError, NotFound
 from septum.host import kernel, streams
+from septum.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Final, NoReturn
 
 _IGNORED_BY_PYTHON: Final = (kernel.SIGPIPE, kernel.SIGXFSZ)
 

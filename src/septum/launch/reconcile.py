@@ -1,12 +1,16 @@
 """After a crash or a reboot: find every guest of the ledger that is gone, and put things back."""
 
-from collections.abc import Iterable
+from __future__ import annotations
 
 from septum.errors import Denied, NotFound
 from septum.host import cgroup
 from septum.launch import drivers, state
 from septum.launch.undo import Report, Restored, put_back, settle_object, survivors
+from septum.lean import TYPE_CHECKING
 from septum.ledger.protocol import Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def reconcile(ledger: Ledger, folder: str, *, forget: Iterable[str] = ()) -> list[Report]:

@@ -6,11 +6,11 @@ before the ledger has the guest; the exec context is the last thing that is set.
 tests can end the process at each of them.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NoReturn
 
 from septum.errors import SeptumError
 from septum.host import cgroup, ops
@@ -23,15 +23,20 @@ from septum.launch.claim import Stale, claim
 from septum.launch.drivers import choose
 from septum.launch.images import chains
 from septum.launch.undo import put_back
+from septum.lean import TYPE_CHECKING
 from septum.ledger.protocol import Ledger
 from septum.ledger.records import Guest
 from septum.ledger.sqlite import SqliteLedger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any, Final, NoReturn, TypeAlias
 
 _WITHOUT_ROOT: Final = (
     "without root this is weaker: the guest shares its caller's uid, and Landlock with a system call filter alone "
     "keeps it apart; see `septum doctor`"
 )
-Checkpoint = Callable[[str], None]
+Checkpoint: TypeAlias = "Callable[[str], None]"
 _PATIENCE: Final = 3.0  # seconds to wait for an object that is just being put back
 
 

@@ -4,14 +4,19 @@
 moment, so that watcher, `reconcile` and a failed launch don't do the same work at once.
 """
 
+from __future__ import annotations
+
 import fcntl
 import os
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Final
 
 from septum.errors import HostError, LedgerError
+from septum.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+    from typing import Final
 
 SYSTEM_FOLDER: Final = "/var/lib/septum"
 
@@ -59,12 +64,23 @@ def make(path: str) -> None:
         )
 
 
-@contextmanager
-def undoing(path: str) -> Iterator[None]:
+class undoing:  # noqa: N801 (used like a function)
     """Holds ``undo.lock`` of the ledger in `path`."""
-    fd = os.open(os.path.join(path, "undo.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
+
+    __slots__ = ("_fd", "_path")
+
+    def __init__(self, path: str) -> None:
+        self._path = os.path.join(path, "undo.lock")
+
+    def __enter__(self) -> None:
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._fd)

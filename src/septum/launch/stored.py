@@ -1,10 +1,14 @@
 """A confinement as JSON in a guest's ledger row, and back: what `show`, `explain` and `attack` work on."""
 
-from collections.abc import Mapping
-from typing import Any
+from __future__ import annotations
 
 from septum.guests.resource import Resource
 from septum.host.driver import Confinement, Facts, Item
+from septum.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 
 def pack(guest: Confinement) -> dict[str, Any]:
@@ -32,7 +36,7 @@ def _pack_item(item: Item) -> dict[str, Any]:
 
 def _unpack_item(row: Mapping[str, Any]) -> Item:
     return Item(
-        resource=Resource(**row["resource"]),
+        resource=Resource(**{**row["resource"], "overrides": tuple(row["resource"].get("overrides", ()))}),
         facts=Facts(**row["facts"]) if row["facts"] else None,
         parent=Facts(**row["parent"]) if row["parent"] else None,
         search=tuple(Facts(**facts) for facts in row["search"]),

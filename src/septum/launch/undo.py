@@ -4,16 +4,20 @@ The watcher, `reconcile` and a launch that failed all come through here, under `
 repeated: a step that was undone is closed in the ledger, one that was not yet is undone again, which does no harm.
 """
 
+from __future__ import annotations
+
 import os
-from collections.abc import Mapping
-from typing import NamedTuple
 
 from septum.errors import Denied, HostError
 from septum.host import cgroup
 from septum.host.driver import Operation, Outcome, Step
 from septum.launch import process
+from septum.lean import TYPE_CHECKING, NamedTuple
 from septum.ledger.protocol import Ledger
 from septum.ledger.records import Entry, Guest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Restored(NamedTuple):

@@ -5,18 +5,22 @@ socket and the lock are inherited, so a launcher need not wait for the watcher t
 socket's queue, with a pidfd of the process that becomes QEMU.
 """
 
+from __future__ import annotations
+
 import fcntl
 import os
 import sys
 import time
 from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET, socket
 from array import array
-from contextlib import suppress
-from typing import Final
 
 from septum.errors import HostError
 from septum.host import kernel
 from septum.host.joining import apart, join
+from septum.lean import TYPE_CHECKING, suppress
+
+if TYPE_CHECKING:
+    from typing import Final
 
 _PATIENCE: Final = 5.0  # seconds until a watcher that holds the lock must answer
 

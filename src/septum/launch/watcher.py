@@ -6,6 +6,8 @@ ends when there was nothing to watch for a while, and may be killed at any time:
 one, which takes up every guest in the ledger.
 """
 
+from __future__ import annotations
+
 import os
 import resource
 import select
@@ -13,13 +15,16 @@ import signal
 import sys
 from array import array
 from socket import CMSG_LEN, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOL_SOCKET, socket
-from typing import Final, NoReturn
 
 from septum.errors import SeptumError
 from septum.host import kernel
 from septum.launch import drivers, state, watch
 from septum.launch.undo import put_back, settle_object, survivors
+from septum.lean import TYPE_CHECKING, suppress
 from septum.ledger.sqlite import SqliteLedger
+
+if TYPE_CHECKING:
+    from typing import Final, NoReturn
 
 _LINGER: Final = 30.0  # seconds without a guest until it ends
 
@@ -34,6 +39,8 @@ class Watcher:
 
     def __init__(self, folder: str, listener: int) -> None:
         self.folder = folder
+        # The folder may be removed and made anew while this process lives: what it unlinks must be its own.
+        self.place = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self.listener = socket(fileno=listener)
         self.ledger = SqliteLedger(folder)
         self.operations = drivers.operations()
@@ -70,7 +77,8 @@ class Watcher:
         The order matters: first no launcher can reach this watcher any more, then what did reach it is looked at.
         A launcher that is refused tries again, and starts another watcher once ``watch.lock`` is free.
         """
-        os.unlink(os.path.join(self.folder, "watch.sock"))
+        with suppress(FileNotFoundError):
+            os.unlink("watch.sock", dir_fd=self.place)
         while any(fd == self.listener.fileno() for fd, _ in self.poll.poll(0)):
             self._accept()
         self.adopt()

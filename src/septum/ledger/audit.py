@@ -6,15 +6,20 @@ is seen by the head, which is kept apart and moves in the same transaction. Whoe
 compute a whole new chain: against that, keep a copy of the head (`septum` prints it) where the host can't write.
 """
 
+from __future__ import annotations
+
 import time
 from _blake2 import blake2b
-from collections.abc import Mapping
-from typing import Any
 
 from septum.errors import LedgerCorrupt
+from septum.lean import TYPE_CHECKING
 from septum.ledger.codec import canonical, parse
 from septum.ledger.database import Database
 from septum.ledger.records import AuditRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 __all__ = ["GENESIS", "append", "records", "verify"]
 

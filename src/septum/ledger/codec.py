@@ -1,13 +1,17 @@
 """How values become what SQLite stores: canonical JSON, and text that may hold a path of any bytes."""
 
-import json
-from typing import Any
+from __future__ import annotations
 
+from septum import jsontext
 from septum.errors import LedgerCorrupt, LedgerError
+from septum.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["canonical", "parse", "stored", "text"]
 
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+_decode = jsontext.Decoder()
 
 
 def canonical(value: Any) -> str:
@@ -19,7 +23,7 @@ def canonical(value: Any) -> str:
         LedgerError: the value has no JSON form.
     """
     try:
-        return _encode(value)
+        return jsontext.canonical(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise LedgerError(f"a value can't be written to the ledger as JSON: {error}") from error
 
@@ -31,7 +35,7 @@ def parse(value: str) -> Any:
         LedgerCorrupt: it is no JSON.
     """
     try:
-        return json.loads(value)
+        return _decode(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise LedgerCorrupt(f"a row of the ledger is damaged: {error}") from error
 

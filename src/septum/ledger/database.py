@@ -10,16 +10,21 @@ reads is what it changes; the unique keys of `schema` hold even if that is wrong
 `_sqlite3` is the C module below `sqlite3`; the package on top costs another 2 ms of import for date adapters.
 """
 
+from __future__ import annotations
+
 import _sqlite3
 import os
-from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Any, Literal
 
 from septum.errors import LedgerCorrupt, LedgerError, LedgerTooNew
+from septum.lean import TYPE_CHECKING
 from septum.ledger import schema
 from septum.ledger.codec import stored, text
 from septum.ledger.files import Folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+    from typing import Any, Literal
 
 __all__ = ["Database"]
 
@@ -41,7 +46,7 @@ class Database:
     """
 
     def __init__(
-        self, directory: str, *, create: bool, read_only: bool, timeout: float, fill: Callable[["Database"], None]
+        self, directory: str, *, create: bool, read_only: bool, timeout: float, fill: Callable[[Database], None]
     ) -> None:
         self._timeout = timeout
         self._fill = fill
@@ -67,7 +72,7 @@ class Database:
         """Gives it back; later calls raise LedgerError. Closing twice does no harm."""
         self._connection.close()
 
-    def change(self, *, at_once: bool = True) -> "Transaction":
+    def change(self, *, at_once: bool = True) -> Transaction:
         """A ``with`` block whose statements happen all, durably, or not at all.
 
         Args:
@@ -76,7 +81,7 @@ class Database:
         """
         return Transaction(self, "IMMEDIATE", at_once)
 
-    def read(self) -> "Transaction":
+    def read(self) -> Transaction:
         """A ``with`` block whose queries see one state."""
         return Transaction(self, "DEFERRED", True)
 

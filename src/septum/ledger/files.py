@@ -4,14 +4,19 @@ Nothing here opens an existing ledger's file: POSIX locks die with *any* descrip
 and SQLite's locks are such.
 """
 
+from __future__ import annotations
+
 import errno
 import fcntl
 import os
 import stat
 import time
-from types import TracebackType
 
 from septum.errors import LedgerCorrupt, LedgerError
+from septum.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 __all__ = ["FILE", "Folder"]
 
@@ -46,7 +51,7 @@ class Folder:
             os.close(self._fd)
             raise
 
-    def __enter__(self) -> "Folder":
+    def __enter__(self) -> Folder:
         return self
 
     def __exit__(

@@ -3,13 +3,17 @@
 Every function works within the transaction that its caller has open.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
 
 from septum.errors import LedgerError
+from septum.lean import TYPE_CHECKING
 from septum.ledger import rules
 from septum.ledger.codec import canonical, parse
 from septum.ledger.database import Database
 from septum.ledger.records import Entry, Guest, Hold
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["drop_shared", "journal", "of_guest", "orphans", "refuse_unrestored", "settle", "take", "write_entries"]
 

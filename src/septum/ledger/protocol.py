@@ -11,10 +11,14 @@ The rule that makes double claims impossible: whatever may have one holder only 
 realm code included, as the kernel prints them), ``realm`` (key: its name), ``realm-code``, ``uid``, ``gid``.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from __future__ import annotations
 
+from septum.lean import TYPE_CHECKING, Protocol
 from septum.ledger.records import AuditRecord, Bearer, Entry, Guest, Hold, Realm, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
 
 
 class Ledger(Protocol):
@@ -53,6 +57,9 @@ class Ledger(Protocol):
 
     def taken(self, kind: str, keys: Iterable[str] | None = None) -> dict[str, str]:
         """Those of `keys` (or all) that are claimed or in quarantine → holder."""
+
+    def population(self, realm: str) -> int:
+        """How many guests the realm has, those in quarantine among them: each has one code of the realm."""
 
     def quarantined(self, kind: str) -> dict[str, str]:
         """Keys in quarantine → the guest whose restore is not verified yet."""

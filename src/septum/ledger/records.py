@@ -1,15 +1,23 @@
 """The rows of a ledger, as values."""
 
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from __future__ import annotations
 
-State = Literal[
-    "admitted",  # it has its identity; nothing on the host has changed
-    "starting",  # the journal is written; steps are being applied
-    "running",  # confined; `pid` and `started` name the process
-    "ending",  # gone, or never came up; its steps are being undone
-    "stuck",  # an undo failed or met a foreign change: a person has to look
-]
+from septum.lean import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Literal
+
+if TYPE_CHECKING:
+    State = Literal[
+        "admitted",  # it has its identity; nothing on the host has changed
+        "starting",  # the journal is written; steps are being applied
+        "running",  # confined; `pid` and `started` name the process
+        "ending",  # gone, or never came up; its steps are being undone
+        "stuck",  # an undo failed or met a foreign change: a person has to look
+    ]
+else:
+    State = str
 
 
 class Realm(NamedTuple):

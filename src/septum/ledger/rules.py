@@ -1,10 +1,13 @@
 """What a ledger refuses, whatever engine keeps it: pure functions over values."""
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from __future__ import annotations
 
 from septum.errors import Denied, Held, LedgerError
+from septum.lean import TYPE_CHECKING, NamedTuple
 from septum.ledger.records import Entry, Guest, Hold, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 __all__ = [
     "GONE",

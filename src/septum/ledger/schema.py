@@ -7,7 +7,9 @@ Columns with several values (categories, argv, details…) are canonical JSON. `
 to a shared object and not to one guest. STRICT tables and RETURNING are avoided: SQLite 3.34 is still in use.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from septum.lean import NamedTuple
 
 __all__ = ["APPLICATION_ID", "MIGRATIONS", "Migration"]
 
@@ -73,4 +75,7 @@ _FIRST = (
     "CREATE INDEX journal_shared ON journal (owner) WHERE shared = 1",
 )
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(1, _FIRST),)
+# `population` counts a realm's guests, of which there may be hundreds of thousands.
+_POPULATION = ("CREATE INDEX guests_realm ON guests (realm)",)
+
+MIGRATIONS: tuple[Migration, ...] = (Migration(1, _FIRST), Migration(2, _POPULATION))

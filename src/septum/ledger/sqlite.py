@@ -1,15 +1,20 @@
 """The default ledger: one SQLite file, for all guests of one host."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from septum.errors import Denied, LedgerError
 from septum.labels import CategorySet
+from septum.lean import TYPE_CHECKING
 from septum.ledger import audit, holding, rules
 from septum.ledger.codec import canonical, parse
 from septum.ledger.database import Database
 from septum.ledger.records import AuditRecord, Bearer, Entry, Guest, Hold, Realm, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
 
 __all__ = ["SqliteLedger"]
 
@@ -106,6 +111,11 @@ class SqliteLedger:
             if keys is None:
                 return dict(map(_claimed, self._db.each(_CLAIM, kind)))
             return self._holders_of(kind, keys)
+
+    def population(self, realm: str) -> int:
+        with self._db.read():
+            row = self._db.row("SELECT count(*) FROM guests WHERE realm = ?", realm)
+        return int(row[0]) if row else 0
 
     def quarantined(self, kind: str) -> dict[str, str]:
         query = (

@@ -3,6 +3,8 @@
 `chain` follows declared formats and never guesses; `would_probe` says what QEMU would guess.
 """
 
+from __future__ import annotations
+
 from septum.guests.images.chain import chain, would_probe
 from septum.guests.images.model import Chain, Finding, Limits, Named, Opener, ParseFilename
 

@@ -10,21 +10,25 @@ Between this reading and QEMU's own nobody else may write the images: the guest 
 exclusive is held in the ledger by then.
 """
 
+from __future__ import annotations
+
 import os
-from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, TypeVar
 
 from septum.guests.images import names
 from septum.guests.images.files import HostOpener
 from septum.guests.images.header import Budget, Header
-from septum.guests.images.model import Chain, Finding, Limits, Link, Opener, ParseFilename, Role
+from septum.guests.images.model import Chain, Finding, Limits, Link, Opener, ParseFilename
 from septum.guests.images.place import Key, Member, Places
 from septum.guests.resource import Access, Resource, Sharing
+from septum.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from typing import TypeVar
+
     from septum.guests.images.probe import Probe
 
-_T = TypeVar("_T")
+    _T = TypeVar("_T")
 
 _LEAVES = frozenset(
     ("raw", "file", "host_device", "host_cdrom", "vdi", "luks", "parallels", "bochs", "cloop", "dmg"),
@@ -41,7 +45,7 @@ def chain(
     opener: Opener | None = None,
     parse_filename: ParseFilename | None = None,
     allowed: Collection[str] = (),
-    overridden: Collection[Role] = (),
+    overridden: Collection[str] = (),
     allow_probe: bool = False,
     cwd: str = "",
     limits: Limits | None = None,
@@ -74,7 +78,7 @@ def chain(
     return Chain(tuple(walk.resources.values()), tuple(walk.findings))
 
 
-def would_probe(path: str, *, opener: Opener | None = None) -> "Probe":
+def would_probe(path: str, *, opener: Opener | None = None) -> Probe:
     """The format that QEMU would guess for an image whose format nobody declares. Never a reason to trust it.
 
     Raises:
@@ -133,7 +137,7 @@ class _Walk:
         self.resources: dict[Key, Resource] = {}
         self.findings: list[Finding] = []
 
-    def follow(self, top: Member, overridden: Collection[Role]) -> None:
+    def follow(self, top: Member, overridden: Collection[str]) -> None:
         """Walk the tree below `top`, the members of one image in the order in which QEMU opens them."""
         if top.format in _LEAVES:
             return
@@ -220,7 +224,7 @@ class _Walk:
             raise member.refuse(f"no format is declared, and it fits {fits}", remedy="declare the format that it has")
         return guess.format
 
-    def probe(self, member: Member, fd: int) -> "Probe":
+    def probe(self, member: Member, fd: int) -> Probe:
         """What QEMU would take the member for."""
         from septum.guests.images.probe import PROBE_SIZE, probe
 

@@ -1,5 +1,7 @@
 """The edge: how image files are reached on a real host."""
 
+from __future__ import annotations
+
 import os
 
 

@@ -1,5 +1,7 @@
 """Bounded reading of one image's header."""
 
+from __future__ import annotations
+
 import os
 
 from septum.errors import ImageError

@@ -1,11 +1,15 @@
 """The data and the two seams of image chains."""
 
-from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, Protocol
+from __future__ import annotations
 
 from septum.guests.resource import Access, Kind, Resource
+from septum.lean import TYPE_CHECKING, NamedTuple, Protocol
 
-Role = Literal["backing file", "data file", "extent"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Literal, TypeAlias
+
+Role: TypeAlias = 'Literal["backing file", "data file", "extent"]'
 
 
 class Limits(NamedTuple):
@@ -41,7 +45,7 @@ class Named(NamedTuple):
     kind: Kind = "backing"
 
 
-ParseFilename = Callable[[str], Sequence[Named]]
+ParseFilename: TypeAlias = "Callable[[str], Sequence[Named]]"
 """Explains a file name that carries a protocol prefix: the objects on this host that it leads to, that of its outermost
 node first, and none if all of it is elsewhere. Raises SeptumError for what it can't explain."""
 

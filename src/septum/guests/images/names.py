@@ -1,5 +1,7 @@
 """How QEMU turns a name in a header into a path (QEMU 7.2 and 9.1, block.c)."""
 
+from __future__ import annotations
+
 from os.path import normpath
 
 from septum.errors import ImageError

@@ -1,15 +1,19 @@
 """Where a member of a chain is, what it is, and whether a header may name it."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Collection
 from errno import ENOENT
 from stat import S_ISBLK, S_ISCHR, S_ISDIR, S_ISFIFO, S_ISREG, S_ISSOCK
-from typing import NamedTuple
 
 from septum.errors import ImageError
 from septum.guests.images.model import Opener, Role
 from septum.guests.images.names import is_of_the_process
 from septum.guests.resource import Access, Kind, Sharing
+from septum.lean import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 _TYPES = ((S_ISDIR, "a directory"), (S_ISFIFO, "a FIFO"), (S_ISCHR, "a character device"), (S_ISSOCK, "a socket"))
 

@@ -4,8 +4,11 @@ septum never *decides* by this: a guest writes the bytes, and so could turn its 
 file of the host (CVE-2008-2004, CVE-2010-2237, CVE-2011-2178). It is here to say what QEMU is going to do.
 """
 
+from __future__ import annotations
+
 from struct import unpack_from
-from typing import NamedTuple
+
+from septum.lean import NamedTuple
 
 PROBE_SIZE = 512
 """BLOCK_PROBE_BUF_SIZE: the bytes that QEMU looks at (include/block/block_int-common.h), padded with zeroes."""

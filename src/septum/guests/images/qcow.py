@@ -1,5 +1,7 @@
 """qcow, version 1: backing file, always of an unknown format (QEMU, block/qcow.c)."""
 
+from __future__ import annotations
+
 from struct import unpack_from
 
 from septum.guests.images.header import NAME_MAX, Header

@@ -1,5 +1,7 @@
 """qcow2: backing file, external data file (QEMU's docs/interop/qcow2.txt, block/qcow2.c)."""
 
+from __future__ import annotations
+
 from struct import unpack_from
 
 from septum.guests.images.header import NAME_MAX, Header

@@ -1,5 +1,7 @@
 """QED: backing file (QEMU's docs/interop/qed_spec.txt, block/qed.c)."""
 
+from __future__ import annotations
+
 from struct import unpack_from
 
 from septum.guests.images.header import NAME_MAX, Header

@@ -1,5 +1,7 @@
 """VHDX: names no file that QEMU opens, but may have a parent ([MS-VHDX] 2.2.3 and 2.6; QEMU, block/vhdx.c)."""
 
+from __future__ import annotations
+
 from struct import unpack_from
 
 from septum.guests.images.header import Header

@@ -1,6 +1,7 @@
 """VMDK: extents, and the parent of a delta link (QEMU, block/vmdk.c)."""
 
-import re
+from __future__ import annotations
+
 from struct import unpack_from
 
 from septum.guests.images.header import Header
@@ -19,8 +20,8 @@ _EXTENT_FORMATS[b"SESPARSE"] = "raw"  # a header of its own, that names nothing
 
 # QEMU reads extent lines with sscanf: white space spans lines, digits may touch the next word, and after an unclosed
 # quote the name still counts. Possessive, so that no byte is looked at twice.
-_EXTENT = re.compile(rb'[ \t\v\f\r]*+RW\s++([+-]?+\d++)\s*+(\S{1,10}+)\s*+"([^\n\r"]{1,511}+)')
-_LINE = re.compile(rb"^[ \t\v\f\r]*+RW\s", re.MULTILINE)
+_EXTENT = rb'[ \t\v\f\r]*+RW\s++([+-]?+\d++)\s*+(\S{1,10}+)\s*+"([^\n\r"]{1,511}+)'
+_LINE = rb"(?m)^[ \t\v\f\r]*+RW\s"
 
 
 def links(header: Header) -> list[Link]:
@@ -71,9 +72,12 @@ def _extents(header: Header, text: bytes) -> list[Link]:
             "the VMDK descriptor has no known createType",
             rule="QEMU opens monolithicFlat, vmfs, vmfsSparse, seSparse, twoGbMaxExtentSparse and twoGbMaxExtentFlat",
         )
+    import re
+
     found = {}
-    for line in _LINE.finditer(text):
-        extent = _EXTENT.match(text, line.start())
+    matcher = re.compile(_EXTENT)
+    for line in re.finditer(_LINE, text):
+        extent = matcher.match(text, line.start())
         if extent is None:
             continue
         sectors, form, raw = extent.groups()

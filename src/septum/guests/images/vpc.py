@@ -1,5 +1,7 @@
 """VHD, which QEMU calls vpc: names no file that QEMU opens, but may have a parent (Microsoft's VHD format, 1.0)."""
 
+from __future__ import annotations
+
 from struct import unpack_from
 
 from septum.guests.images.header import Header
