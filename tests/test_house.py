@@ -18,14 +18,15 @@ SOURCE = ROOT / "src" / "septum"
 MAY_IMPORT = {
     "labels": set(),
     "sepol": {"labels"},
+    "policy": {"labels"},
     "ledger": {"labels"},
     "guests": set(),
     "host": {"guests", "labels"},
     "launch": {"labels", "ledger", "guests", "host"},
     "attack": {"labels", "ledger", "guests", "host", "launch"},
-    "access": {"labels", "ledger", "host"},
-    "daemon": {"labels", "ledger", "host", "launch", "access"},
-    "cli": {"labels", "ledger", "guests", "host", "launch", "attack", "access"},
+    "access": {"labels", "sepol", "ledger", "host"},
+    "daemon": {"labels", "policy", "ledger", "host", "launch", "access"},
+    "cli": {"labels", "policy", "ledger", "guests", "host", "launch", "attack", "access"},
 }
 # The modules behind `septum run` load nothing that costs a start noticeably (measured: docs/launching.md).
 LAUNCH_PATH = ("labels", "ledger", "guests", "host", "launch")

@@ -12,7 +12,7 @@
     │   ├── Exhausted                    none left
     │   ├── MessageError                 bytes on septumd's socket that its protocol does not know
     │   ├── Unenforceable                nothing on this host can enforce what was asked
-    │   ├── PolicyError                  a compiled policy that can't be read, or lacks what it has to have
+    │   ├── PolicyError                  a policy that does not compile, can't be read, or is none
     │   │   └── PolicyLacks              a policy without a class or a permission that septum decides by
     │   └── UnknownName                  a class, permission or boolean that the policy does not have
     ├── HostError                        the kernel refused a step
@@ -120,6 +120,10 @@ class LabelError(Denied):
     """A malformed category set, level, range or context."""
 
 
+class PolicyError(Denied):
+    """A policy that does not compile, can't be loaded, or is none."""
+
+
 class Held(Denied):
     """Somebody else has it; `holder` says who."""
 
@@ -134,10 +138,6 @@ class MessageError(Denied):
 
 class Unenforceable(Denied):
     """Nothing on this host can enforce what was asked."""
-
-
-class PolicyError(Denied):
-    """A compiled policy that can't be read, or that lacks what it has to have."""
 
 
 class PolicyLacks(PolicyError):
