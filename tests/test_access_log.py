@@ -70,7 +70,8 @@ def test_what_is_recorded_can_be_read_back(tmp_path: Path) -> None:
     assert first.asker == {"asker": "u:r:t:s0", "uid": 7, "pid": 8, "started": 9}
     assert first.decision == {
         "subject": "u:r:t:s0", "target": "u:r:a:s0", "class": "septum_guest", "permissions": ["start"],
-        "allowed": False, "granted": [], "reason": "type enforcement", "rule": "there is no rule", "seqno": 3, "engine": "fake",
+        "allowed": False, "granted": [], "reason": "type enforcement", "rule": "there is no rule",
+        "seqno": 3, "engine": "fake",
     }  # fmt: skip
     report = chain.verify(str(tmp_path / "log"))
     assert (report.segments, report.decisions, report.torn, report.unclosed) == (1, 3, 0, 0)

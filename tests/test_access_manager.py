@@ -20,7 +20,7 @@ from septum.access import (
     require,
 )
 from septum.access.libsepol import LibsepolEngine
-from septum.errors import DecisionLogError, EngineGone, PolicyError, PolicyLacks
+from septum.errors import EngineGone, PolicyError, PolicyLacks
 from septum.ledger.sqlite import SqliteLedger
 from septum.policy import build
 from tests.accesskit import BLUE, PLATFORM, RED, admit, ledger, policy, stricter
@@ -101,10 +101,8 @@ def test_a_label_that_changes_hands_is_seen_at_once(desk: Desk, tmp_path: Path) 
 
 def test_absent_and_forbidden_look_the_same_to_everybody_and_not_in_the_record(desk: Desk) -> None:
     for asker in (ROOT, GUEST):
-        forbidden, absent = (
-            desk.ask(ObjectQuestion("", name, ("getattr", "delete")), asker)
-            for name in ("guest:blue/web", "guest:blue/no")
-        )
+        names = ("guest:blue/web", "guest:blue/no")
+        forbidden, absent = (desk.ask(ObjectQuestion("", name, ("getattr", "delete")), asker) for name in names)
         assert forbidden == absent
         assert (absent.reason, absent.rule, absent.granted) == (HIDDEN, "", ())
         assert [one[1]["reason"] for one in desk.log.decided[-2:]] == ["type enforcement", "no such object"]
@@ -262,10 +260,10 @@ def test_what_is_remembered_is_bounded(desk: Desk) -> None:
 def test_a_policy_without_a_class_or_permission_is_refused_by_name(name: str) -> None:
     whole = {one: frozenset(permissions) for one, permissions in CLASSES.items()}
     require(whole, "p")
-    with pytest.raises(PolicyLacks, match=f"the policy p lacks the class {name}$"):
+    with pytest.raises(PolicyLacks, match=f"the policy p lacks the class {name}\n"):
         require({one: found for one, found in whole.items() if one != name}, "p")
     lost = CLASSES[name][0]
-    with pytest.raises(PolicyLacks, match=f"lacks permissions of the class {name} {{ {lost} }}$"):
+    with pytest.raises(PolicyLacks, match=f"lacks permissions of the class {name} {{ {lost} }}\n"):
         require({**whole, name: whole[name] - {lost}}, "p")
 
 
@@ -317,9 +315,6 @@ def test_each_decision_is_recorded_with_who_asked(desk: Desk) -> None:
     askers = [asker for asker, _ in desk.log.decided]
     assert [one["uid"] for one in askers] == [7, 7, 0]
     assert askers[0] == {"asker": RED, "uid": 7, "pid": 3, "started": 4}
-    with pytest.raises(DecisionLogError):
-        desk.log.full = True
-        desk.log.commit()
 
 
 # By libsepol

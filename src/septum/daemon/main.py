@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 from septum import __version__
 from septum.access import Contexts, DecisionLog, Keeper, Limits, ObjectManager
 from septum.access.client import SOCKET
-from septum.daemon.engines import POLICY, choose
+from septum.daemon.engines import choose
 from septum.daemon.listen import bind, lock
 from septum.daemon.notify import Notifier, passed_sockets
 from septum.daemon.peer import Peers
@@ -22,6 +22,7 @@ from septum.daemon.source import Loader, Source
 from septum.errors import SeptumError, UsageError
 from septum.launch import state
 from septum.ledger.sqlite import SqliteLedger
+from septum.policy import FILE
 
 __all__ = ["LOG", "arguments", "main", "run", "serve"]
 
@@ -41,7 +42,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--engine", choices=("auto", "kernel", "libsepol"), default="auto", help="who decides (default: %(default)s)"
     )
-    parser.add_argument("--policy", metavar="FILE", default="", help=f"for libsepol (default: {POLICY} in DIR)")
+    parser.add_argument("--policy", metavar="FILE", default="", help=f"for libsepol (default: {FILE} in DIR)")
     parser.add_argument(
         "--connections", type=int, default=bounds.connections, metavar="N", help="at once (default: %(default)s)"
     )
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         if options.connections < 1 or options.rate <= 0 or options.log_size < 1:
             raise UsageError("--connections, --rate and --log-size take numbers above 0")
         folder = state.folder(options.state, os.environ)
-        serve(options, folder, choose(options.engine, options.policy or os.path.join(folder, POLICY)))
+        serve(options, folder, choose(options.engine, options.policy or os.path.join(folder, FILE)))
 
     run(act)
 
