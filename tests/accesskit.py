@@ -61,12 +61,12 @@ def ledger(folder: Path) -> SqliteLedger:
     return opened
 
 
-def admit(opened: SqliteLedger, realm: str, uid: int, level: str, number: int) -> Guest:
+def admit(opened: SqliteLedger, realm: str, uid: int, level: str, number: int, name: str = "web") -> Guest:
     code = CategorySet.parse(level.split(":", 1)[1])
     guest = Guest(
         uuid=f"00000000-0000-4000-8000-{number:012d}",
         incarnation=0,
-        name="web",
+        name=name,
         realm=realm,
         state="admitted",
         categories=tuple(code),
@@ -89,13 +89,16 @@ class Daemon:
     Args:
         folder: of the state; the policy is the file ``fake`` in it.
         options: for septumd.
+        at: where it listens, if not in the state folder.
         prepare: Python that runs in its process first.
     """
 
-    def __init__(self, folder: Path, *options: str, prepare: str = "", **popen: Any) -> None:
+    def __init__(self, folder: Path, *options: str, at: Path | None = None, prepare: str = "", **popen: Any) -> None:
         self.folder = folder
         self.policy = folder / "fake"
-        self.socket = folder / SOCKET
+        self.socket = at or folder / SOCKET
+        if at:
+            options = (*options, "--socket", str(at))
         self.said = folder / "said"
         if not self.policy.exists():
             self.policy.write_text("0")

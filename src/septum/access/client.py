@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import struct
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, Final
@@ -37,7 +38,10 @@ class Client:
         self._path = path
         self._buffer = bytearray()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        self._socket.settimeout(timeout)
+        # Kept by the kernel: Python's own time-outs cost a system call before each one that does something.
+        limit = struct.pack("@ll", int(timeout), int(timeout % 1 * 1_000_000))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         try:
             self._connect()
             facts = self._facts(f"hello\t{wire.VERSION}")
@@ -157,7 +161,7 @@ class Client:
         return length
 
     def _broken(self, error: OSError) -> HostError:
-        timeout = isinstance(error, TimeoutError)
+        timeout = isinstance(error, BlockingIOError)
         return HostError(
             "septumd did not answer in time" if timeout else f"the connection to septumd broke: {error.strerror}",
             errno=error.errno or 0,

@@ -173,12 +173,8 @@ def serve(channel: int, policy: int) -> None:
             return
         _send(client, {"classes": classes, "fingerprint": engine.fingerprint})
         verbs: dict[str, Callable[[Any], Any]] = {
-            "compute": lambda items: [
-                (list(one.allowed), one.flaw) for one in engine.compute([Triple(*item) for item in items])
-            ],
-            "explain": lambda items: engine.explain(
-                [Question(source, target, tclass, tuple(wanted)) for source, target, tclass, wanted in items]
-            ),
+            "compute": lambda items: [(list(one.allowed), one.flaw) for one in engine.compute(_triples(items))],
+            "explain": lambda items: engine.explain(_questions(items)),
         }
         while True:
             try:
@@ -230,6 +226,14 @@ def _confine() -> None:
         os.setresgid(_NOBODY, _NOBODY, _NOBODY)
         os.setresuid(_NOBODY, _NOBODY, _NOBODY)
         kernel.drop_capabilities()
+
+
+def _triples(items: list[list[str]]) -> list[Triple]:
+    return [Triple(*item) for item in items]
+
+
+def _questions(items: list[Any]) -> list[Question]:
+    return [Question(source, target, tclass, tuple(wanted)) for source, target, tclass, wanted in items]
 
 
 def _end(process: "subprocess.Popen[bytes]") -> str:

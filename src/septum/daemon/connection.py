@@ -62,23 +62,24 @@ class Connection:
         """It has not taken all that it was answered."""
         return bool(self._out)
 
-    def receive(self, now: float) -> None:
-        """Takes what has come.
+    def receive(self, now: float, most: int = PORTION) -> int:
+        """Takes what has come, `most` bytes at most; returns how many.
 
         Raises:
             MessageError: a message is longer than it may be.
             OSError: the connection broke.
         """
         try:
-            data = self.sock.recv(PORTION)
+            data = self.sock.recv(most)
         except BlockingIOError:
-            return
+            return 0
         if not data:
             self.ended = True
-            return
+            return 0
         self.active = now
         self._in += data
         self._check(now)
+        return len(data)
 
     def message(self, now: float) -> bytes | None:
         """The next whole message, taken out; None if there is none.

@@ -5,9 +5,12 @@ was decided is written to the log in one block; then the answers are sent. A cli
 is not read from until it was; nobody's bytes are kept beyond the bounds.
 """
 
+import fcntl
 import os
 import select
 import socket
+import sys
+import termios
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -116,6 +119,7 @@ class Server:
                 self._round(self._timeout())
             self._notifier.stopping()
             self._drain()
+            self._tell_of_turned_away()
         finally:
             for client in list(self._clients.values()):
                 self._close(client)
@@ -355,16 +359,20 @@ class Server:
             halted = client.begun and now - client.begun > bounds.message
             if stuck or halted or (now - client.active > bounds.idle and not client.parked):
                 self._close(client)
-        if self._turned_away:
-            fields = {"count": self._turned_away, "last": self._turned_why}
-            self._service.manager.record("clients.refused", fields)
-            self._report(f"{self._turned_away} connections were refused, the last one because: {self._turned_why}")
-            self._turned_away = 0
+        self._tell_of_turned_away()
         self._service.tick(now)
         try:
             self._service.log.commit()
         except DecisionLogError as error:
             self._report(str(error))
+
+    def _tell_of_turned_away(self) -> None:
+        """In the log and to the operator, once for all since the last time: it must not be a way to flood either."""
+        if self._turned_away:
+            fields = {"count": self._turned_away, "last": self._turned_why}
+            self._service.manager.record("clients.refused", fields)
+            self._report(f"{self._turned_away} connections were refused, the last one because: {self._turned_why}")
+            self._turned_away = 0
 
     def _drain(self) -> None:
         """Answers all that has come before the stop; takes nothing new."""
@@ -372,12 +380,31 @@ class Server:
             self._epoll.unregister(listener.fileno())
             listener.close()
         deadline = time.monotonic() + self._bounds.drain
-        for _ in range(-(-wire.MOST_FRAME // PORTION)):
-            for client in list(self._clients.values()):
-                if not client.whole():
-                    self._attend(client, _IN)
-        while any(client.sending or client.sock.fileno() in self._ready for client in self._clients.values()):
-            left = deadline - time.monotonic()
-            if left <= 0:
+        due = {client: _pending(client.sock) for client in self._clients.values()}
+        while (now := time.monotonic()) < deadline:
+            for client, count in due.items():
+                if count and client.sock.fileno() >= 0 and not client.whole() and not client.sending:
+                    due[client] = count - self._take(client, now, count)
+            left = [client for client in self._clients.values() if client.sending or due.get(client)]
+            if not left and not self._ready:
                 return
-            self._round(min(left, self._timeout()))
+            self._round(0.0 if self._ready else 0.01)
+
+    def _take(self, client: Connection, now: float, count: int) -> int:
+        """Reads what had come before the stop; returns how much of it is done with."""
+        try:
+            taken = client.receive(now, min(count, PORTION))
+        except MessageError as error:
+            self._send(client, wire.failure(error), closing=True)
+            return count
+        except OSError:
+            self._close(client)
+            return count
+        self._settle(client)
+        return taken or count
+
+
+def _pending(sock: socket.socket) -> int:
+    """Bytes that wait in the kernel (unix(7): SIOCINQ)."""
+    answer = fcntl.ioctl(sock.fileno(), termios.FIONREAD, b"\0" * 4)
+    return int.from_bytes(answer, sys.byteorder)
