@@ -44,8 +44,8 @@ def others(one: Daemon) -> Iterator[None]:
 
 def raw(one: Daemon) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
+    connection.connect(str(one.socket))  # waits while the backlog is full
     connection.settimeout(WAIT)
-    connection.connect(str(one.socket))
     return connection
 
 
@@ -131,7 +131,7 @@ def test_contexts_of_a_mebibyte(one: Daemon) -> None:
     with raw(one) as connection:
         with suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(HELLO + wire.frame(b"ask\n" + f"{huge}\t{huge}\tc\tp".encode()))
-        assert b"a message of 2097160 bytes" in until_closed(connection) or True
+        until_closed(connection)
     with one.client() as client:
         for question in (
             START._replace(target="u:r:t:" + "c" * 5000),
@@ -151,7 +151,8 @@ def test_a_thousand_connections_are_bounded(one: Daemon) -> None:
         refused = 0
         for _ in range(1000):
             connection = stack.enter_context(raw(one))
-            connection.sendall(HELLO)
+            with suppress(BrokenPipeError):
+                connection.sendall(HELLO)
             if b"as many connections as it may" in connection.recv(4096):
                 refused += 1
         assert refused == 1000 - 256
@@ -211,9 +212,8 @@ def test_messages_in_single_bytes(one: Daemon) -> None:
 
 def test_clients_that_go_at_any_moment(one: Daemon) -> None:
     seeded = random.Random(7)
-    whole = (
-        HELLO + wire.frame(b"ask\n" + b"\n".join([wire.question_line(START).encode()] * 50)) * 3 + wire.frame(b"reload")
-    )
+    batch = wire.frame(b"ask\n" + b"\n".join([wire.question_line(START).encode()] * 50))
+    whole = HELLO + batch * 3 + wire.frame(b"reload")
     for _ in range(200):
         with raw(one) as connection:
             with suppress(BrokenPipeError, ConnectionResetError):
@@ -245,13 +245,10 @@ def test_a_message_that_is_not_finished_in_time_ends_the_connection(tmp_path: Pa
             with raw(short) as connection:
                 connection.sendall(content)
                 until_closed(connection)
-        with raw(short) as connection:
-            connection.sendall(
-                HELLO + wire.frame(b"ask\n" + b"\n".join([wire.question_line(START).encode()] * 1000)) * 50
-            )
-            assert len(connection.recv(10)) == 10
-            time.sleep(2)
-            until_closed(connection)
+        batch = wire.frame(b"ask\n" + b"\n".join([wire.question_line(START).encode()] * 1000))
+        with raw(short) as connection, suppress(BrokenPipeError):
+            # Never read from: the daemon stops reading too, and then ends it.
+            connection.sendall(HELLO + batch * 500)
 
 
 @given(
@@ -276,10 +273,8 @@ def test_decisions_come_back_as_they_were_sent(decision: Decision) -> None:
 
 @given(st.text(max_size=30), st.text(max_size=30), st.text(max_size=9), st.lists(st.text(max_size=9), min_size=1))
 def test_questions_come_back_or_are_refused(subject: str, target: str, tclass: str, permissions: list[str]) -> None:
-    for question in (
-        Question(subject, target, tclass, tuple(permissions)),
-        ObjectQuestion(subject, target, tuple(permissions)),
-    ):
+    wanted = tuple(permissions)
+    for question in (Question(subject, target, tclass, wanted), ObjectQuestion(subject, target, wanted)):
         try:
             line = wire.question_line(question).encode("utf-8", "strict")
         except (MessageError, UnicodeEncodeError):
@@ -310,11 +305,7 @@ def test_a_daemon_that_lies_is_refused(tmp_path: Path) -> None:
     for body in (wire.frame(b""), wire.frame(b"no"), wire.frame(b"error\nx"), struct.pack("!I", 1 << 31)):
         with pytest.raises(MessageError):
             lie(body)
-    for answer in (
-        b"ok\t1\tfake",
-        b"ok\t1\tfake\nyes",
-        b"ok\t1\tfake\nallowed\t\t\t\nallowed\t\t\t",
-        b"ok\tx\tfake\nallowed\t\t\t",
-    ):
+    yes = b"\nallowed\t\t\t"
+    for answer in (b"ok\t1\tfake", b"ok\t1\tfake\nyes", b"ok\t1\tfake" + yes * 2, b"ok\tx\tfake" + yes):
         with pytest.raises(MessageError):
             lie(greeting, wire.frame(answer)).decide(START)

@@ -14,7 +14,7 @@ __all__ = ["LOCK", "bind", "lock"]
 LOCK: Final = "septumd.lock"
 """In the state folder; held by the daemon for as long as it lives."""
 
-_BACKLOG: Final = 128
+_BACKLOG: Final = 1024
 
 
 def lock(folder: str) -> int:
