@@ -468,12 +468,13 @@ def test_a_killed_worker_denies_is_recorded_and_comes_back(folder: Path, image: 
 def test_a_worker_that_is_killed_under_load_makes_denials_only(folder: Path, image: bytes) -> None:
     (folder / FILE).write_bytes(image)
     one = Real(folder)
-    stop = threading.Event()
+    stop, connected = threading.Event(), threading.Event()
     answers: list[tuple[bool, str]] = []
 
     def ask() -> None:
         number = 0
         with one.client() as client:
+            connected.set()
             while not stop.is_set():
                 number += 1
                 level = f"s0:c{1 + number % 200},c{300 + number % 600}"
@@ -484,6 +485,7 @@ def test_a_worker_that_is_killed_under_load_makes_denials_only(folder: Path, ima
         one.up()
         thread = threading.Thread(target=ask)
         thread.start()
+        assert connected.wait(WAIT)
         for _ in range(3):
             with suppress(ProcessLookupError, ValueError):
                 os.kill(one.worker(), signal.SIGKILL)
