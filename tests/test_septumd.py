@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from argparse import ArgumentParser
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,6 +22,8 @@ import pytest
 
 from septum.access import Client, ObjectQuestion, Question, chain, wire
 from septum.access.client import SOCKET
+from septum.cli import main
+from septum.daemon.main import arguments
 from septum.errors import Denied, HostError, NotFound, SeptumError
 from septum.ledger.sqlite import SqliteLedger
 from septum.policy import FILE, build
@@ -416,11 +419,13 @@ def image() -> bytes:
 class Real(Daemon):
     """The command as it is installed."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, prefix: tuple[str, ...] = ()) -> None:
         self.folder, self.socket, self.said, self.policy = folder, folder / SOCKET, folder / "said", folder / FILE
         code = "from septum.daemon.main import main; main()"
         with self.said.open("ab") as said:
-            self.process = subprocess.Popen([sys.executable, "-c", code, "--state", str(folder), *options], stderr=said)
+            self.process = subprocess.Popen(
+                [*prefix, sys.executable, "-c", code, "--state", str(folder), *options], stderr=said
+            )
 
     def worker(self) -> int:
         """The one child, whichever thread started it."""
@@ -458,7 +463,7 @@ def test_a_killed_worker_denies_is_recorded_and_comes_back(folder: Path, image: 
             assert os.geteuid() != 0 or "\nUid:\t65534\t65534\t65534\t65534\n" in status
             assert "is gone: everything is denied" in one.said.read_text()
     finally:
-        assert one.stop() == 0
+        assert one.stop() == 0, one.said.read_text()
     kinds = [body["event"] for body in events(folder)]
     assert kinds.count("engine.gone") == 2
     assert kinds.count("policy.loaded") == 3
@@ -515,7 +520,7 @@ def test_a_policy_that_is_none_is_refused_at_a_reload(folder: Path, image: bytes
                 client.reload()
             assert client.decide(START).allowed
     finally:
-        assert one.stop() == 0
+        assert one.stop() == 0, one.said.read_text()
 
 
 def test_after_a_crash_of_the_daemon_no_worker_is_left(folder: Path, image: bytes) -> None:
@@ -568,3 +573,64 @@ def test_killed_in_the_middle_of_batches_all_that_was_answered_is_recorded(folde
     with daemon(folder) as again:
         assert again.client().decide(START).allowed
     assert verified(folder).segments == 2
+
+
+# Beside serving
+
+
+def test_the_record_can_be_verified_by_the_command(folder: Path) -> None:
+    def command() -> "subprocess.CompletedProcess[str]":
+        code = "from septum.daemon.main import main; main()"
+        words = [sys.executable, "-c", code, "--state", str(folder), "--verify"]
+        return subprocess.run(words, capture_output=True, text=True, check=False)
+
+    with daemon(folder) as one, one.client() as client:
+        client.decide_all([START] * 10)
+        done = command()
+        assert done.returncode == 0, done.stderr
+    done = command()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "decisions in 1 files are whole" in done.stdout
+    path = folder / "decisions" / "00000001.log"
+    path.write_bytes(path.read_bytes().replace(b'"septum_guest"', b'"septum_realm"'))
+    done = command()
+    assert done.returncode == 125
+    assert "the decision log is damaged" in done.stderr
+
+
+def test_doctor_tells_of_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def doctor() -> Any:
+        with pytest.raises(SystemExit):
+            main.main(["doctor", "--json", "--state", str(folder)])
+        return json.loads(capsys.readouterr().out)["septumd"]
+
+    assert doctor() == {"runs": False, "bytes": 0}
+    with daemon(folder):
+        assert doctor()["runs"] is True
+    assert doctor()["runs"] is False
+    assert doctor()["bytes"] > 0
+
+
+def test_the_unit_files_say_what_the_command_takes() -> None:
+    text = (Path(__file__).parent.parent / "systemd" / "septumd.service").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("ExecStart=")]
+    words = line.removeprefix("ExecStart=").split()
+    parser = ArgumentParser()
+    arguments(parser)
+    assert words[0] == "septumd"
+    assert parser.parse_args(words[1:]).state == "/var/lib/septum"
+
+
+@pytest.mark.root
+def test_it_needs_no_more_capabilities_than_its_unit_gives(folder: Path, image: bytes) -> None:
+    text = (Path(__file__).parent.parent / "systemd" / "septumd.service").read_text()
+    (given,) = [line for line in text.splitlines() if line.startswith("CapabilityBoundingSet=")]
+    names = [f"+{name.removeprefix('CAP_').lower()}" for name in given.partition("=")[2].split()]
+    (folder / FILE).write_bytes(image)
+    one = Real(folder, prefix=("setpriv", f"--bounding-set=-all,{','.join(names)}", "--no-new-privs"))
+    try:
+        one.up()
+        assert one.client().decide(START).allowed
+        assert "\nUid:\t65534\t" in Path(f"/proc/{one.worker()}/status").read_text()
+    finally:
+        assert one.stop() == 0, one.said.read_text()

@@ -12,10 +12,13 @@ from septum.access import wire
 from septum.access.question import Decision, ObjectQuestion, Question
 from septum.errors import Denied, HostError, MessageError, NotFound
 
-__all__ = ["SOCKET", "Client"]
+__all__ = ["LOCK", "SOCKET", "Client"]
 
 SOCKET: Final = "septumd.sock"
 """Name of the socket in the state folder."""
+
+LOCK: Final = "septumd.lock"
+"""Name of a file there that the daemon holds locked for as long as it lives."""
 
 
 class Client:

@@ -23,7 +23,11 @@ from typing import Any, Final, NamedTuple, Protocol
 from septum.access import chain, record
 from septum.errors import DecisionLogError, Held
 
-__all__ = ["DEFAULT_LIMITS", "DecisionLog", "Head", "Limits", "Log", "MemoryLog", "Notice"]
+__all__ = ["DEFAULT_LIMITS", "FOLDER", "DecisionLog", "Head", "Limits", "Log", "MemoryLog", "Notice"]
+
+
+FOLDER: Final = "decisions"
+"""Name of a log's folder in the state folder."""
 
 
 class Head(NamedTuple):

@@ -7,12 +7,10 @@ import stat
 from typing import Final
 
 from septum.access import wire
+from septum.access.client import LOCK
 from septum.errors import Held, HostError, LedgerError
 
-__all__ = ["LOCK", "bind", "lock"]
-
-LOCK: Final = "septumd.lock"
-"""In the state folder; held by the daemon for as long as it lives."""
+__all__ = ["bind", "lock"]
 
 _BACKLOG: Final = 1024
 

@@ -10,8 +10,9 @@ from contextlib import ExitStack
 from typing import Final, NoReturn
 
 from septum import __version__
-from septum.access import Contexts, DecisionLog, Keeper, Limits, ObjectManager
+from septum.access import Contexts, DecisionLog, Keeper, Limits, ObjectManager, chain
 from septum.access.client import SOCKET
+from septum.access.log import FOLDER
 from septum.daemon.engines import choose
 from septum.daemon.listen import bind, lock
 from septum.daemon.notify import Notifier, passed_sockets
@@ -19,17 +20,14 @@ from septum.daemon.peer import Peers
 from septum.daemon.server import Bounds, Server
 from septum.daemon.service import Rates, Service
 from septum.daemon.source import Loader, Source
-from septum.errors import SeptumError, UsageError
+from septum.errors import DecisionLogCorrupt, SeptumError, UsageError
 from septum.launch import state
 from septum.ledger.sqlite import SqliteLedger
 from septum.policy import FILE
 
-__all__ = ["LOG", "arguments", "main", "run", "serve"]
+__all__ = ["HELP", "arguments", "main", "run", "serve"]
 
 HELP: Final = "answers who may do what with septum's objects, on a unix socket"
-LOG: Final = "decisions"
-"""Folder of the decision log, in the state folder."""
-
 _BUSY: Final = 2.0  # seconds: a ledger that is busy for longer makes a refusal, not a daemon that stands still
 
 
@@ -56,6 +54,9 @@ def arguments(parser: ArgumentParser) -> None:
         metavar="MIB",
         help="of the record (default: %(default)s)",
     )
+    parser.add_argument(
+        "--verify", action="store_true", help="check the record of decisions against the ledger, and end"
+    )
     parser.add_argument("--version", action="version", version=f"septumd {__version__}")
 
 
@@ -69,6 +70,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         if options.connections < 1 or options.rate <= 0 or options.log_size < 1:
             raise UsageError("--connections, --rate and --log-size take numbers above 0")
         folder = state.folder(options.state, os.environ)
+        if options.verify:
+            verify(folder)
+            return
         serve(options, folder, choose(options.engine, options.policy or os.path.join(folder, FILE)))
 
     run(act)
@@ -82,6 +86,36 @@ def run(act: Callable[[], None]) -> NoReturn:
         say(str(error))
         sys.exit(error.exit_status)
     sys.exit(0)
+
+
+def verify(folder: str) -> None:
+    """Checks the record of decisions, also while it is written to, and prints what was found.
+
+    Args:
+        folder: of the ledger.
+
+    Raises:
+        DecisionLogCorrupt: names the first file that doesn't fit.
+        SeptumError: it can't be read.
+    """
+    ledger = SqliteLedger(folder, create=False, read_only=True)
+    try:
+        while True:
+            records = ledger.audit_records()
+            try:
+                report = chain.verify(os.path.join(folder, FOLDER), records)
+                break
+            except DecisionLogCorrupt:
+                # An old file may just have been removed; that was entered first.
+                if len(ledger.audit_records()) == len(records):
+                    raise
+    finally:
+        ledger.close()
+    print(
+        f"{report.decisions} decisions in {report.segments} files are whole, the newest line is {report.digest}\n"
+        f"{report.anchors} copies in the ledger agree; {report.removed} old files were removed; "
+        f"{report.unclosed} files were not closed, {report.torn} of them in the middle of a line"
+    )
 
 
 def serve(options: Namespace, folder: str, source: Source, contexts: Contexts = Contexts()) -> None:  # noqa: B008
@@ -106,7 +140,7 @@ def serve(options: Namespace, folder: str, source: Source, contexts: Contexts = 
         ledger = SqliteLedger(folder, timeout=_BUSY)
         stack.callback(ledger.close)
         limits = Limits(min(Limits().segment, options.log_size << 17), options.log_size << 20)
-        log = DecisionLog(os.path.join(folder, LOG), ledger=ledger.identity(), limits=limits)
+        log = DecisionLog(os.path.join(folder, FOLDER), ledger=ledger.identity(), limits=limits)
         keeper = Keeper(log, lambda: SqliteLedger(folder), say)
         keeper.start()
         stack.callback(keeper.stop)
