@@ -2,13 +2,13 @@
 
 Vectors come from ``/sys/fs/selinux/access`` (security/selinux/selinuxfs.c, `sel_write_access`): it takes source, target
 and the number of a class, and answers with six hexadecimal numbers, of which the first is what is allowed and the last
-are flags. Whether the policy behind it has changed, and whether it is enforced, is in the page that
-``/sys/fs/selinux/status`` maps (`struct selinux_kernel_status`, security/selinux/include/security.h), so that asking
-costs no system call.
+are flags. Whether the policy behind it has changed, and whether it is enforced, is in ``/sys/fs/selinux/status``
+(`struct selinux_kernel_status`, security/selinux/include/security.h). It is meant to be mapped, which Python's `mmap`
+refuses for a file that tells no size; reading it takes less than a microsecond.
 """
 
 import errno
-import mmap
+import os
 import struct
 from collections.abc import Mapping, Sequence, Set
 from typing import Final
@@ -21,7 +21,6 @@ from septum.host import selinux_kernel
 __all__ = ["KernelEngine"]
 
 _STATUS: Final = struct.Struct("=5I")  # version, sequence, enforcing, policyload, deny_unknown
-_PAGE: Final = 4096
 _TRIES: Final = 1000
 
 
@@ -39,19 +38,18 @@ class KernelEngine:
         self._numbers: dict[str, tuple[int, dict[str, int]]] = {}
         self._read_at = -1
         try:
-            with open(f"{selinux_kernel.FOLDER}/status", "rb") as file:
-                self._status = mmap.mmap(file.fileno(), _PAGE, mmap.MAP_SHARED, mmap.PROT_READ)
-        except (OSError, ValueError) as error:
+            self._status = os.open(f"{selinux_kernel.FOLDER}/status", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
             raise EngineGone(
                 "the kernel's security server can't be asked: SELinux is off",
                 target=selinux_kernel.FOLDER,
-                rule=str(error),
+                rule=error.strerror or "",
                 remedy="name a policy for libsepol with --policy",
             ) from error
         try:
             self.generation()
         except EngineGone:
-            self._status.close()
+            self.close()
             raise
 
     def classes(self) -> Mapping[str, Set[str]]:
@@ -59,9 +57,9 @@ class KernelEngine:
 
     def generation(self) -> int:
         for _ in range(_TRIES):
-            before = _STATUS.unpack_from(self._status)
-            # Odd while the kernel writes it, and another number afterwards.
-            if not before[1] & 1 and before == _STATUS.unpack_from(self._status):
+            before = self._read()
+            # The sequence is odd while the kernel writes, and another number afterwards.
+            if not before[1] & 1 and before == self._read():
                 break
         else:
             raise EngineGone("the kernel's SELinux status does not settle", target=selinux_kernel.FOLDER)
@@ -85,7 +83,17 @@ class KernelEngine:
         return -1
 
     def close(self) -> None:
-        self._status.close()
+        if self._status >= 0:
+            os.close(self._status)
+            self._status = -1
+
+    def _read(self) -> tuple[int, ...]:
+        try:
+            return _STATUS.unpack(os.pread(self._status, _STATUS.size, 0))
+        except (OSError, struct.error) as error:
+            raise EngineGone(
+                "the kernel's SELinux status can't be read", target=selinux_kernel.FOLDER, rule=str(error)
+            ) from error
 
     def _compute(self, triple: Triple, classes: Mapping[str, tuple[int, dict[str, int]]]) -> Access:
         known = classes.get(triple.tclass)

@@ -23,6 +23,7 @@ __all__ = ["Peer", "Peers", "identify"]
 
 _SO_PEERSEC: Final = 31  # include/uapi/asm-generic/socket.h
 _SO_PEERPIDFD: Final = 77
+_LONGEST: Final = 1024  # bytes of a label that Python's getsockopt takes; whoever has a longer one is refused
 _UCRED: Final = struct.Struct("iII")  # struct ucred, include/linux/socket.h
 
 
@@ -107,7 +108,7 @@ def _ended(pidfd: int) -> bool:
 
 def _label(connection: socket.socket) -> str:
     try:
-        text = context_text(connection.getsockopt(socket.SOL_SOCKET, _SO_PEERSEC, 4096))
+        text = context_text(connection.getsockopt(socket.SOL_SOCKET, _SO_PEERSEC, _LONGEST))
         return str(Context.parse(text)) and text
     except (OSError, LabelError) as error:
         raise Denied("the kernel does not say which label the asker has", rule=str(error)) from error
