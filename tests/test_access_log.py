@@ -346,6 +346,34 @@ def test_a_killed_writer_loses_nothing_that_was_committed(tmp_path: Path) -> Non
     assert chain.verify(str(tmp_path)).unclosed == 3
 
 
+def test_a_clock_that_jumps_breaks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = DecisionLog(str(tmp_path))
+    for now in (2e9, 1e9, 0.0, -5.0, 4e10):
+        monkeypatch.setattr("time.time", lambda now=now: now)
+        put(log, "a")
+    log.close()
+    assert [entry.time for entry in chain.read(str(tmp_path))] == [2e9, 1e9, 0.0, -5.0, 4e10]
+    assert chain.verify(str(tmp_path)).decisions == 5
+
+
+def test_a_disk_that_loses_writes_ends_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    log = DecisionLog(str(tmp_path))
+    put(log, "a")
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fdatasync", failing)
+        with pytest.raises(DecisionLogError, match="can't be synced"):
+            log.sync()
+    assert "the file before was lost" in put_or_why(log, "refused")
+    assert put_or_why(log, "b") == ""
+    log.close()
+    assert log.head.segment == 2
+    assert targets(tmp_path) == ["a", "b"]
+    assert chain.verify(str(tmp_path)).unclosed == 1
+
+
 def test_a_full_disk_refuses_and_leaves_whole_lines(tmp_path: Path) -> None:
     def act() -> None:
         log = DecisionLog(str(tmp_path))

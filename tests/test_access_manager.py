@@ -12,6 +12,7 @@ from septum.access import (
     CLASSES,
     HIDDEN,
     Asker,
+    Contexts,
     FakeEngine,
     MemoryLog,
     ObjectManager,
@@ -20,10 +21,11 @@ from septum.access import (
     require,
 )
 from septum.access.libsepol import LibsepolEngine
+from septum.access.objects import of_uid
 from septum.errors import EngineGone, PolicyError, PolicyLacks
 from septum.ledger.sqlite import SqliteLedger
 from septum.policy import build
-from tests.accesskit import BLUE, PLATFORM, RED, admit, ledger, policy, stricter
+from tests.accesskit import BLUE, BLUE_UID, PLATFORM, RED, RED_UID, admit, ledger, policy, stricter
 
 ROOT = Asker(PLATFORM, 0, 1, 2)
 GUEST = Asker(RED, 7, 3, 4)
@@ -182,6 +184,16 @@ def test_a_permissive_domain_is_refused_and_marked(tmp_path: Path) -> None:
 
     one = Desk(tmp_path / "state", Permissive(policy)).ask(START._replace(permissions=("delete",)))
     assert (one.allowed, one.permissive) == (False, True)
+
+
+def test_without_root_ones_own_uid_says_nothing_while_guests_share_it(desk: Desk) -> None:
+    def context(uid: int) -> str:
+        return of_uid(desk.ledger, Contexts(), uid, 1000)
+
+    assert (context(0), context(1000), context(1001)) == (PLATFORM, PLATFORM, "")
+    assert (context(RED_UID), context(BLUE_UID)) == (RED, BLUE)
+    admit(desk.ledger, "red", -1, "s0:c1,c600,c601", 5, "rootless")
+    assert (context(0), context(1000), context(RED_UID)) == (PLATFORM, "", RED)
 
 
 # Remembering
