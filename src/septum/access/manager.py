@@ -20,7 +20,7 @@ from septum.ledger.protocol import Ledger
 
 __all__ = ["ObjectManager", "Settled", "unanswered"]
 
-_MOST_VECTORS: Final = 65536
+_MOST_VECTORS: Final = 16384
 _MOST_ANSWERS: Final = 16384
 _MOST_KEPT: Final = 1024  # characters of a question that is remembered
 _NOBODY: Final = "who asks about others needs septum_policy { check }"

@@ -165,10 +165,6 @@ class Server:
         except OSError:
             self._close(client)
             return
-        if client.size > 1 << 16 and sum(one.size for one in self._clients.values()) > self._bounds.memory:
-            self._turn_away("the memory for messages is full")
-            self._close(client)
-            return
         self._settle(client)
 
     def _answer(self, now: float) -> None:
@@ -227,13 +223,17 @@ class Server:
         fd = client.sock.fileno()
         if fd < 0:
             return
+        if client.size > PORTION and sum(one.size for one in self._clients.values()) > self._bounds.memory:
+            self._turn_away("the memory for messages is full")
+            self._close(client)
+            return
         whole = not client.closing and client.whole()
         if not client.sending and (client.closing or (client.ended and not whole and not client.parked)):
             self._close(client)
             return
         if client.sending:
             events = _OUT
-        elif (whole and client.resume) or client.parked or client.ended or self._stopping:
+        elif (whole and client.resume > 0) or client.parked or client.ended or self._stopping:
             events = 0
         else:
             # Also while a message waits, which is answered in this round or the next: that spares two system calls.
@@ -285,6 +285,7 @@ class Server:
                 os.close(found.pidfd)
             raise
         client = Connection(sock, found, asker, time.monotonic())
+        client.resume = self._service.resume(asker.context)
         client.events = _IN
         self._clients[sock.fileno()] = client
         self._uids[found.uid] = self._uids.get(found.uid, 0) + 1

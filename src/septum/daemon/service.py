@@ -99,6 +99,7 @@ class Service:
                     "the first message is not a hello that is understood here",
                     rule=f"hello and {wire.VERSION}, with a tab between",
                 )
+            self._charge(client, 1, now)
             return self._hello(client)
         if fields or verb not in self._verbs:
             raise MessageError(f"{verb[:40]!a} is no message that is understood here")
@@ -160,7 +161,12 @@ class Service:
         context = client.asker.context
         full = max(self._full.get(context, now), now) + questions / self._rates.second
         self._full[context] = full
-        client.resume = full - self._rates.burst / self._rates.second
+        client.resume = self.resume(context)
+
+    def resume(self, context: str) -> float:
+        """When a message of that context may be answered next. Also for a connection that is new: else connecting again
+        would begin with an empty account."""
+        return self._full.get(context, 0.0) - self._rates.burst / self._rates.second
 
     # Policies and engines
 
