@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import allot, argv, ledger, libvirt, machine, memory, start
+from bench import access, allot, argv, ledger, libvirt, machine, memory, start
 from bench.__main__ import main
 from bench.figures import BenchError, Figure, Goal, Result, added, ratio, render
 from bench.place import Place
@@ -48,6 +48,13 @@ def test_goals_have_a_direction() -> None:
     assert Goal("rate", 18, 17.5, "per s", most=False).met
     assert not Goal("rate", 17, 17.5, "per s", most=False).met
     assert "measured 46: MISSED" in render(Result("part", goals=(Goal("latency", 46, 45, "ms"),)))
+
+
+def test_access() -> None:
+    result = access.bench(2, calls=1000)
+    sound(result)
+    assert [goal.unit for goal in result.goals] == ["per s", "per s"]
+    assert sum("over the socket" in name for name in names(result)) == 2
 
 
 def test_allot() -> None:

@@ -17,13 +17,16 @@ SOURCE = ROOT / "src" / "septum"
 # Each package may import from those listed, and from itself. `errors` is open to all.
 MAY_IMPORT = {
     "labels": set(),
+    "sepol": {"labels"},
     "policy": {"labels"},
     "ledger": {"labels"},
     "guests": set(),
     "host": {"guests", "labels"},
     "launch": {"labels", "ledger", "guests", "host"},
     "attack": {"labels", "ledger", "guests", "host", "launch"},
-    "cli": {"labels", "policy", "ledger", "guests", "host", "launch", "attack"},
+    "access": {"labels", "sepol", "ledger", "host"},
+    "daemon": {"labels", "policy", "ledger", "host", "launch", "access"},
+    "cli": {"labels", "policy", "ledger", "guests", "host", "launch", "attack", "access"},
 }
 # The modules behind `septum run` load nothing that costs a start noticeably (measured: docs/launching.md).
 LAUNCH_PATH = ("labels", "ledger", "guests", "host", "launch")

@@ -8,14 +8,20 @@
     │   ├── ArgvError                    a QEMU command line that can't be understood or may not be run
     │   ├── ImageError                   an image or its chain that can't be trusted
     │   ├── LabelError                   a malformed category set, level, range or context
-    │   ├── PolicyError                  a policy that does not compile, or is not one
     │   ├── Held                         somebody else has it
     │   ├── Exhausted                    none left
-    │   └── Unenforceable                nothing on this host can enforce what was asked
+    │   ├── MessageError                 bytes on septumd's socket that its protocol does not know
+    │   ├── Unenforceable                nothing on this host can enforce what was asked
+    │   ├── PolicyError                  a policy that does not compile, can't be read, or is none
+    │   │   └── PolicyLacks              a policy without a class or a permission that septum decides by
+    │   └── UnknownName                  a class, permission or boolean that the policy does not have
     ├── HostError                        the kernel refused a step
     ├── LedgerError                      the ledger can't be used
     │   ├── LedgerCorrupt
     │   └── LedgerTooNew
+    ├── DecisionLogError                 decisions can't be recorded, so none is made
+    │   └── DecisionLogCorrupt           the record of decisions is damaged
+    ├── EngineGone                       the security server that decides is gone
     ├── CannotExecute               126
     └── NotFound                    127
 
@@ -25,7 +31,10 @@ A message says what happened, to which object, who holds it, by which rule, and 
 __all__ = [
     "ArgvError",
     "CannotExecute",
+    "DecisionLogCorrupt",
+    "DecisionLogError",
     "Denied",
+    "EngineGone",
     "Exhausted",
     "Held",
     "HostError",
@@ -34,10 +43,13 @@ __all__ = [
     "LedgerCorrupt",
     "LedgerError",
     "LedgerTooNew",
+    "MessageError",
     "NotFound",
     "PolicyError",
+    "PolicyLacks",
     "SeptumError",
     "Unenforceable",
+    "UnknownName",
     "UsageError",
 ]
 
@@ -120,8 +132,20 @@ class Exhausted(Denied):
     """None left, of what the message names."""
 
 
+class MessageError(Denied):
+    """Bytes on septumd's socket that its protocol does not know, or that are beyond its bounds."""
+
+
 class Unenforceable(Denied):
     """Nothing on this host can enforce what was asked."""
+
+
+class PolicyLacks(PolicyError):
+    """A policy without a class or a permission that septum decides by; the message names each."""
+
+
+class UnknownName(Denied):
+    """A class, permission, boolean or the like that the policy does not have."""
 
 
 class HostError(SeptumError):
@@ -148,6 +172,18 @@ class LedgerCorrupt(LedgerError):
 
 class LedgerTooNew(LedgerError):
     """A later septum wrote this ledger."""
+
+
+class DecisionLogError(SeptumError):
+    """Decisions can't be recorded, so none is made."""
+
+
+class DecisionLogCorrupt(DecisionLogError):
+    """The record of decisions is damaged; the message names the first block that does not fit."""
+
+
+class EngineGone(SeptumError):
+    """The security server that decides is gone: all is denied until it is back."""
 
 
 class CannotExecute(SeptumError):
