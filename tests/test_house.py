@@ -18,12 +18,13 @@ SOURCE = ROOT / "src" / "septum"
 MAY_IMPORT = {
     "labels": set(),
     "sepol": {"labels"},
+    "policy": {"labels"},
     "ledger": {"labels"},
     "guests": set(),
     "host": {"guests", "labels"},
     "launch": {"labels", "ledger", "guests", "host"},
     "attack": {"labels", "ledger", "guests", "host", "launch"},
-    "cli": {"labels", "ledger", "guests", "host", "launch", "attack"},
+    "cli": {"labels", "policy", "ledger", "guests", "host", "launch", "attack"},
 }
 # The modules behind `septum run` load nothing that costs a start noticeably (measured: docs/launching.md).
 LAUNCH_PATH = ("labels", "ledger", "guests", "host", "launch")

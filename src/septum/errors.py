@@ -8,11 +8,12 @@
     │   ├── ArgvError                    a QEMU command line that can't be understood or may not be run
     │   ├── ImageError                   an image or its chain that can't be trusted
     │   ├── LabelError                   a malformed category set, level, range or context
+    │   ├── PolicyError                  a policy that does not compile, or is not one
     │   ├── Held                         somebody else has it
     │   ├── Exhausted                    none left
     │   ├── Unenforceable                nothing on this host can enforce what was asked
-    │   ├── PolicyError                  a compiled policy that can't be read, or lacks what it has to have
     │   └── UnknownName                  a class, permission or boolean that the policy does not have
+    ├── EngineGone                       the security server that decides is gone
     ├── HostError                        the kernel refused a step
     ├── LedgerError                      the ledger can't be used
     │   ├── LedgerCorrupt
@@ -27,6 +28,7 @@ __all__ = [
     "ArgvError",
     "CannotExecute",
     "Denied",
+    "EngineGone",
     "Exhausted",
     "Held",
     "HostError",
@@ -110,6 +112,10 @@ class LabelError(Denied):
     """A malformed category set, level, range or context."""
 
 
+class PolicyError(Denied):
+    """A policy that does not compile, can't be loaded, or is none."""
+
+
 class Held(Denied):
     """Somebody else has it; `holder` says who."""
 
@@ -122,12 +128,12 @@ class Unenforceable(Denied):
     """Nothing on this host can enforce what was asked."""
 
 
-class PolicyError(Denied):
-    """A compiled policy that can't be read, or that lacks what it has to have."""
-
-
 class UnknownName(Denied):
     """A class, permission, boolean or the like that the policy does not have."""
+
+
+class EngineGone(SeptumError):
+    """The security server that decides is gone: all is denied until it is back."""
 
 
 class HostError(SeptumError):
