@@ -27,14 +27,14 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from septum.errors import LabelError
-from septum.labels import Bounds, Context, Range, relation_key
+from septum.labels import Context, Range, relation_key
 from septum.sepol.policy import Policy
+from septum.sepol.rules import BOUNDS
 
 __all__ = ["Memo"]
 
 _SEEN_MAX: Final = 1 << 17
 _CONTEXTS_MAX: Final = 1 << 15
-_BOUNDS: Final = Bounds(1 << 16, 1 << 10)  # which names there are, the policy has said
 
 
 class _Parsed(NamedTuple):
@@ -80,7 +80,10 @@ class Memo:
             key = (one.names, other.names, tclass, relation_key(one.range, other.range))
             known = self._known.get(key)
             mask = self._compute(source, target, tclass) if known is None else known
-            self._known[key] = mask
+            if known is None:
+                if len(self._known) >= _SEEN_MAX:
+                    self._known.clear()
+                self._known[key] = mask
         if len(self._seen) >= _SEEN_MAX:
             self._seen.clear()
         self._seen[source, target, tclass] = mask
@@ -98,7 +101,7 @@ class Memo:
                 rule="user, role, type and levels must be defined, and the user allowed the role and the range",
             )
         if self._by_relation:
-            parsed = Context.parse(context, _BOUNDS)
+            parsed = Context.parse(context, BOUNDS)
             found = _Parsed((parsed.user, parsed.role, parsed.type), parsed.range)
         else:
             found = _Parsed((context, "", ""), None)
