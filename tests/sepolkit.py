@@ -1,14 +1,18 @@
 """What tests of decisions share: policies to decide by, small ones made for a test, and questions."""
 
+import os
 import random
 import re
+import subprocess
+import tempfile
 from functools import cache
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
 
 from septum.errors import NotFound
-from septum.policy import Source, Store, build, compile_cil
+from septum.policy import Store, build, compile_cil
 from septum.policy.store import handle_unknown
 from septum.sepol import Policy, Rules
 
@@ -41,10 +45,43 @@ SMALL: Final = """
 """The frame of a policy; statements of a test's own follow."""
 
 
-def small(text: str, *, mls: bool = True, unknown: str = "deny") -> bytes:
-    """A policy of `SMALL` and more, compiled."""
-    frame = SMALL.format(mls=str(mls).lower())
-    return compile_cil([Source("small.cil", frame + text)], handle_unknown=unknown)
+def small(
+    text: str,
+    *,
+    mls: bool = True,
+    version: int = 33,
+    unknown: str = "deny",
+    target: str = "selinux",
+    checked: bool = True,
+) -> bytes:
+    """A policy of `SMALL` and more, compiled.
+
+    Args:
+        text: the statements.
+        mls: whether contexts have levels.
+        version: of the binary format.
+        unknown: what becomes of unknown classes: deny, allow or reject.
+        target: selinux or xen.
+        checked: let the compiler refuse what is beyond a type's bounds.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        source, output = Path(name, "small.cil"), Path(name, "policy")
+        source.write_text(SMALL.format(mls=str(mls).lower()) + text)
+        options = [
+            "-M",
+            str(mls).lower(),
+            "-c",
+            str(version),
+            "-U",
+            unknown,
+            "-t",
+            target,
+            *([] if checked else ["-N"]),
+        ]
+        command = ["secilc", *options, "-o", output, "-f", os.devnull, source]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return output.read_bytes()
 
 
 @cache

@@ -55,6 +55,7 @@ class Rules:
 
     def __init__(self, text: str) -> None:
         self.text = text
+        self._allows: dict[str, dict[str, list[re.Match[str]]]] = {}
 
     @cached_property
     def classes(self) -> Mapping[str, tuple[str, ...]]:
@@ -125,13 +126,15 @@ class Rules:
 
     def allows(self, source: str, target: str, tclass: str) -> Iterator[Allow]:
         """The rules that speak of these types and this class, inactive ones too."""
-        sources, targets = self.names_of(source), self.names_of(target)
+        targets = self.names_of(target)
         same = self.aliases.get(source, source) == self.aliases.get(target, target)
-        for found in re.finditer(rf"^ *\(allow (\S+) (\S+) \({re.escape(tclass)} \((.*)\)\)\)$", self.text, re.M):
-            if found[1] in sources and (found[2] in targets or (same and found[2] == "self")):
-                block = self._conditional(found.start())
-                condition, active = ("", True) if block is None else (block.condition, block.active)
-                yield Allow(found[1], found[2], tclass, tuple(found[3].split()), condition, active)
+        index = self._index(tclass)
+        for name in self.names_of(source):
+            for found in index.get(name, ()):
+                if found[2] in targets or (same and found[2] == "self"):
+                    block = self._conditional(found.start()) if found[0].startswith(" ") else None
+                    condition, active = ("", True) if block is None else (block.condition, block.active)
+                    yield Allow(found[1], found[2], tclass, tuple(found[3].split()), condition, active)
 
     def quote(
         self,
@@ -237,6 +240,17 @@ class Rules:
     @cached_property
     def _conditionals(self) -> list[Conditional]:
         return conditionals(self.text, self.booleans)
+
+    def _index(self, tclass: str) -> dict[str, list[re.Match[str]]]:
+        """The allow rules of a class by their sources. To look at all of a large policy's takes a tenth of a second."""
+        index = self._allows.get(tclass)
+        if index is None:
+            index = {}
+            pattern = rf"^ *\(allow (\S+) (\S+) \({re.escape(tclass)} \((.*)\)\)\)$"
+            for found in re.finditer(pattern, self.text, re.MULTILINE):
+                index.setdefault(found[1], []).append(found)
+            self._allows[tclass] = index
+        return index
 
     def _counts(self, found: re.Match[str]) -> bool:
         """Whether a statement counts, as the booleans are."""
