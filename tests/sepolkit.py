@@ -41,6 +41,7 @@ SMALL: Final = """
 (userlevel u (s0))(userrange u ((s0)(s1 (range c0 c5))))
 (userlevel v (s0))(userrange v ((s0)(s0 (c0 c1))))
 (sidcontext kernel (u r t ((s0)(s0))))
+(allow other_t other_t (dir (add_name)))
 """
 """The frame of a policy; statements of a test's own follow."""
 

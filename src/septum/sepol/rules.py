@@ -198,7 +198,9 @@ class Rules:
             if found[2] in sources and found[3] in targets and self._counts(found):
                 made = found[4]
         if name:
-            pattern = rf"\(typetransition (\S+) (\S+) {re.escape(tclass)} \"{re.escape(name)}\" (\S+)\)"
+            # libsepol 3.4 writes the name as it is, later ones in quotes.
+            written = rf"(?:{re.escape(name)}|\"{re.escape(name)}\")"
+            pattern = rf"\(typetransition (\S+) (\S+) {re.escape(tclass)} {written} (\S+)\)"
             for one, other, new_type in self._find(pattern):
                 if one in sources and other in targets:
                     made = new_type
