@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "host": {"guests", "labels"},
     "launch": {"labels", "ledger", "guests", "host"},
     "attack": {"labels", "ledger", "guests", "host", "launch"},
-    "cli": {"labels", "policy", "ledger", "guests", "host", "launch", "attack"},
+    "cli": {"labels", "sepol", "policy", "ledger", "guests", "host", "launch", "attack"},
 }
 # The modules behind `septum run` load nothing that costs a start noticeably (measured: docs/launching.md).
 LAUNCH_PATH = ("labels", "ledger", "guests", "host", "launch")
