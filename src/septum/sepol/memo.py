@@ -27,7 +27,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from septum.errors import LabelError
-from septum.labels import Context, Range, relation_key
+from septum.labels import Range, relation_key
 from septum.sepol.policy import Policy
 from septum.sepol.rules import BOUNDS
 
@@ -49,6 +49,10 @@ class Memo:
 
     Args:
         policy: an open one.
+
+    Attributes:
+        policy: the same.
+        computed: how many decisions libsepol has taken for it.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -57,6 +61,7 @@ class Memo:
         self._seen: dict[tuple[str, str, str], int] = {}
         self._known: dict[tuple[object, ...], int] = {}
         self._contexts: dict[str, _Parsed] = {}
+        self._ranges: dict[str, Range] = {}
         self.computed = 0
 
     def allowed(self, source: str, target: str, tclass: str) -> int:
@@ -101,11 +106,18 @@ class Memo:
                 rule="user, role, type and levels must be defined, and the user allowed the role and the range",
             )
         if self._by_relation:
-            parsed = Context.parse(context, BOUNDS)
-            found = _Parsed((parsed.user, parsed.role, parsed.type), parsed.range)
+            user, role, kind, level = context.split(":", 3)
+            found = _Parsed((user, role, kind), self._ranges.get(level) or self._range(level))
         else:
             found = _Parsed((context, "", ""), None)
         if len(self._contexts) >= _CONTEXTS_MAX:
             self._contexts.clear()
         self._contexts[context] = found
+        return found
+
+    def _range(self, level: str) -> Range:
+        """Kept by itself: a guest, its images, sockets and memory share one."""
+        if len(self._ranges) >= _CONTEXTS_MAX:
+            self._ranges.clear()
+        found = self._ranges[level] = Range.parse(level, BOUNDS)
         return found
