@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from bench import access, allot, argv, ledger, machine, memory, start
+from bench import access, allot, argv, decide, ledger, machine, memory, start
 from bench.figures import BenchError, Result, render
 
 PARTS: Final[dict[str, Callable[[int], Result]]] = {
@@ -16,6 +16,7 @@ PARTS: Final[dict[str, Callable[[int], Result]]] = {
     "argv": argv.bench,
     "memory": memory.bench,
     "access": access.bench,
+    "decide": decide.bench,
 }
 
 

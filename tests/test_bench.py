@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import access, allot, argv, ledger, libvirt, machine, memory, start
+from bench import access, allot, argv, decide, ledger, libvirt, machine, memory, start
 from bench.__main__ import main
 from bench.figures import BenchError, Figure, Goal, Result, added, ratio, render
 from bench.place import Place
@@ -62,6 +62,30 @@ def test_allot() -> None:
     sound(result)
     assert [goal.unit for goal in result.goals] == ["s"]
     assert sum("99.9 % full" in name for name in names(result)) == 3
+
+
+def test_decide() -> None:
+    result = decide.bench(2, whole=False)
+    sound(result)
+    assert {"first match, first of 1,000 rules", "first match, last of 1,000 rules"} <= names(result)
+    assert [goal.unit for goal in result.goals] == ["µs"] * 4
+
+
+def test_the_peer_takes_the_first_rule_that_matches() -> None:
+    rules = [
+        decide.Rule("vm1", "@tag:work", "file", False),
+        decide.Rule("@anyvm", "vm2", "*", True),
+        decide.Rule("@tag:work", "@anyvm", "file", True),
+    ]
+    engine = decide.FirstMatch(rules, {"vm2": frozenset(("work",)), "vm3": frozenset(("play",))})
+    asked = [
+        ("vm1", "vm2", "file"),
+        ("vm1", "vm2", "audio"),
+        ("vm3", "vm2", "file"),
+        ("vm2", "vm3", "file"),
+        ("vm3", "vm1", "file"),
+    ]
+    assert [engine.decide(*question) for question in asked] == [False, True, True, True, False]
 
 
 def test_ledger() -> None:

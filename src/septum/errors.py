@@ -8,12 +8,12 @@
     │   ├── ArgvError                    a QEMU command line that can't be understood or may not be run
     │   ├── ImageError                   an image or its chain that can't be trusted
     │   ├── LabelError                   a malformed category set, level, range or context
+    │   ├── PolicyError                  a policy that does not compile, can't be read, or is none
+    │   │   └── PolicyLacks              a policy without a class or a permission that septum decides by
     │   ├── Held                         somebody else has it
     │   ├── Exhausted                    none left
     │   ├── MessageError                 bytes on septumd's socket that its protocol does not know
     │   ├── Unenforceable                nothing on this host can enforce what was asked
-    │   ├── PolicyError                  a policy that does not compile, can't be read, or is none
-    │   │   └── PolicyLacks              a policy without a class or a permission that septum decides by
     │   └── UnknownName                  a class, permission or boolean that the policy does not have
     ├── HostError                        the kernel refused a step
     ├── LedgerError                      the ledger can't be used
@@ -124,6 +124,10 @@ class PolicyError(Denied):
     """A policy that does not compile, can't be loaded, or is none."""
 
 
+class PolicyLacks(PolicyError):
+    """A policy without a class or a permission that septum decides by; the message names each."""
+
+
 class Held(Denied):
     """Somebody else has it; `holder` says who."""
 
@@ -138,10 +142,6 @@ class MessageError(Denied):
 
 class Unenforceable(Denied):
     """Nothing on this host can enforce what was asked."""
-
-
-class PolicyLacks(PolicyError):
-    """A policy without a class or a permission that septum decides by; the message names each."""
 
 
 class UnknownName(Denied):

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import ctypes as c
 import os
+from collections.abc import Callable
 from struct import unpack_from
 from typing import Final
 
 from septum.errors import PolicyError, UnknownName
 from septum.sepol.library import Library, libc
 
-__all__ = ["Database", "read", "refused", "stream", "version"]
+__all__ = ["Database", "header", "read", "refused", "stream"]
 
 SIZE_MAX: Final = 64 << 20
 """Bytes. Debian's whole policy has 3 MB."""
 _MAGIC: Final = 0xF97CFF8C  # POLICYDB_MAGIC in sepol/policydb/policydb.h
+_REJECT: Final = 2  # REJECT_UNKNOWN, ALLOW_UNKNOWN in sepol/policydb/policydb.h
+_ALLOW: Final = 4
 _TARGETS: Final = (b"SE Linux", b"XenFlask")
 
 
@@ -34,8 +37,8 @@ def read(path: str) -> bytes:
     return content
 
 
-def version(content: bytes, name: str) -> int:
-    """The version that a policy says it has.
+def header(content: bytes, name: str) -> tuple[int, str]:
+    """The version that a policy says it has, and what becomes of classes that it lacks: deny, allow or reject.
 
     Raises:
         PolicyError: it is no binary kernel policy.
@@ -43,21 +46,21 @@ def version(content: bytes, name: str) -> int:
     if len(content) < 16:
         raise PolicyError(f"{name} is no policy: it ends after {len(content)} bytes", target=name)
     magic, length = unpack_from("<II", content)
-    if magic != _MAGIC or content[8 : 8 + length] not in _TARGETS or len(content) < 20:
+    if magic != _MAGIC or content[8 : 8 + length] not in _TARGETS or len(content) < 8 + length + 8:
         raise PolicyError(
             f"{name} is no compiled policy",
             target=name,
             rule="it begins with POLICYDB_MAGIC and names SELinux or Xen",
             remedy="compile it: `septum policy build`, secilc or checkpolicy",
         )
-    return int(unpack_from("<I", content, 8 + length)[0])
+    number, config = unpack_from("<II", content, 8 + length)
+    return number, "reject" if config & _REJECT else "allow" if config & _ALLOW else "deny"
 
 
 def stream(content: bytes) -> int:
     """A C stream (FILE *) over a copy of the content; for `fclose`."""
     copy = os.memfd_create("policy", os.MFD_CLOEXEC)
     try:
-        os.truncate(copy, 0)
         view = memoryview(content)
         while view:
             view = view[os.write(copy, view) :]
@@ -73,6 +76,7 @@ def stream(content: bytes) -> int:
 
 
 def refused(name: str) -> PolicyError:
+    """libsepol said no, which is all that it says."""
     return PolicyError(
         f"libsepol does not take {name} for a policy",
         target=name,
@@ -137,9 +141,8 @@ class Database:
 
     def cil(self) -> str:
         """The policy as text."""
-        return self._written_by(
-            lambda target: self._library.sepol_kernel_policydb_to_cil(target, self._database)
-        ).decode("ascii", "surrogateescape")
+        convert = self._library.sepol_kernel_policydb_to_cil
+        return self._written_by(lambda target: int(convert(target, self._database))).decode("ascii", "surrogateescape")
 
     def close(self) -> None:
         self._library.sepol_policydb_free(self._database)
@@ -153,11 +156,11 @@ class Database:
         finally:
             self._library.sepol_policy_file_free(file)
 
-    def _written_by(self, write: object) -> bytes:
+    def _written_by(self, write: Callable[[int], int]) -> bytes:
         copy = os.memfd_create("policy", os.MFD_CLOEXEC)
         try:
             target = libc.fdopen(os.dup(copy), b"w")
-            code = write(target)  # type: ignore[operator]
+            code = write(target)
             if libc.fclose(target) != 0 or code < 0:
                 raise PolicyError(f"{self._name} can't be written out", target=self._name)
             os.lseek(copy, 0, os.SEEK_SET)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["REASONS", "AvDecision", "Library", "borrow", "give_back", "libc"]
 
-NAME: Final = "libsepol.so.2"
+_NAME: Final = "libsepol.so.2"
 REASONS: Final = {1: "type enforcement", 2: "constraint", 4: "role", 8: "bounds"}
 """SEPOL_COMPUTEAV_TE, _CONS, _RBAC, _BOUNDS."""
 
@@ -86,24 +86,24 @@ class Library:
     """One copy of libsepol; a function is an attribute of its name. The GIL is held in every call.
 
     Args:
-        private: load a copy of the file, instead of the library that the whole process shares.
+        copy: 0 for the library that the whole process shares; another number for a copy of its own, each its own.
 
     Raises:
         Unenforceable: there is no libsepol, or one that is too old.
     """
 
-    def __init__(self, *, private: bool) -> None:
+    def __init__(self, *, copy: int) -> None:
         try:
-            loaded = c.PyDLL(NAME)
-            if private:
-                loaded = _copy(_path_of(loaded))
+            loaded = c.PyDLL(_NAME)
+            if copy:
+                loaded = _copy(_path_of(loaded), copy)
             for name, (result, arguments) in _SIGNATURES.items():
                 function = getattr(loaded, name)
                 function.restype, function.argtypes = result, arguments
         except (AttributeError, OSError) as error:
             raise Unenforceable(
                 f"libsepol can't be used: {error}",
-                target=NAME,
+                target=_NAME,
                 rule="libsepol 3.4 or later decides where the kernel does not",
                 remedy="install it (Debian 12: libsepol2)",
             ) from error
@@ -137,12 +137,13 @@ def _path_of(loaded: c.PyDLL) -> str:
     return os.fsdecode(info.fname)
 
 
-def _copy(path: str) -> c.PyDLL:
+def _copy(path: str, number: int) -> c.PyDLL:
     copy = os.memfd_create("libsepol", os.MFD_CLOEXEC)
     try:
         with open(path, "rb") as source, open(copy, "wb", closefd=False) as target:
             target.write(source.read())
-        return c.PyDLL(f"/proc/self/fd/{copy}")
+        # The linker goes by names before it looks at a file: /proc/self/fd/5 of another time would be the same library.
+        return c.PyDLL(f"/proc/self{'/' * number}/fd/{copy}")
     finally:
         os.close(copy)
 
@@ -158,7 +159,7 @@ def borrow() -> Library:
     with _lock:
         if _idle:
             return _idle.pop()
-        library = Library(private=_made > 0)
+        library = Library(copy=_made)
         _made += 1
         return library
 

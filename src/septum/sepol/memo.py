@@ -27,14 +27,14 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from septum.errors import LabelError
-from septum.labels import Bounds, Context, Range, relation_key
+from septum.labels import Range, relation_key
 from septum.sepol.policy import Policy
+from septum.sepol.rules import BOUNDS
 
 __all__ = ["Memo"]
 
 _SEEN_MAX: Final = 1 << 17
 _CONTEXTS_MAX: Final = 1 << 15
-_BOUNDS: Final = Bounds(1 << 16, 1 << 10)  # which names there are, the policy has said
 
 
 class _Parsed(NamedTuple):
@@ -49,6 +49,10 @@ class Memo:
 
     Args:
         policy: an open one.
+
+    Attributes:
+        policy: the same.
+        computed: how many decisions libsepol has taken for it.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -57,6 +61,7 @@ class Memo:
         self._seen: dict[tuple[str, str, str], int] = {}
         self._known: dict[tuple[object, ...], int] = {}
         self._contexts: dict[str, _Parsed] = {}
+        self._ranges: dict[str, Range] = {}
         self.computed = 0
 
     def allowed(self, source: str, target: str, tclass: str) -> int:
@@ -80,7 +85,10 @@ class Memo:
             key = (one.names, other.names, tclass, relation_key(one.range, other.range))
             known = self._known.get(key)
             mask = self._compute(source, target, tclass) if known is None else known
-            self._known[key] = mask
+            if known is None:
+                if len(self._known) >= _SEEN_MAX:
+                    self._known.clear()
+                self._known[key] = mask
         if len(self._seen) >= _SEEN_MAX:
             self._seen.clear()
         self._seen[source, target, tclass] = mask
@@ -98,11 +106,18 @@ class Memo:
                 rule="user, role, type and levels must be defined, and the user allowed the role and the range",
             )
         if self._by_relation:
-            parsed = Context.parse(context, _BOUNDS)
-            found = _Parsed((parsed.user, parsed.role, parsed.type), parsed.range)
+            user, role, kind, level = context.split(":", 3)
+            found = _Parsed((user, role, kind), self._ranges.get(level) or self._range(level))
         else:
             found = _Parsed((context, "", ""), None)
         if len(self._contexts) >= _CONTEXTS_MAX:
             self._contexts.clear()
         self._contexts[context] = found
+        return found
+
+    def _range(self, level: str) -> Range:
+        """Kept by itself: a guest, its images, sockets and memory share one."""
+        if len(self._ranges) >= _CONTEXTS_MAX:
+            self._ranges.clear()
+        found = self._ranges[level] = Range.parse(level, BOUNDS)
         return found

@@ -19,7 +19,10 @@ __all__ = ["CONTEXT_MAX", "Explanation", "Policy", "Vector"]
 
 CONTEXT_MAX: Final = 4096
 """Bytes of a context that is looked at at all. The kernel's files take less than a page (sel_write_access)."""
-_SIDS_MAX: Final = 1 << 16
+_SIDS_MAX: Final = 1 << 12
+"""Contexts that libsepol knows at a time. It finds one by looking at each (`sepol_sidtab_search_context` in sidtab.c):
+with more than these, loading the policy anew is cheaper."""
+_BITS: Final = 32  # of an access vector
 
 
 class Vector(NamedTuple):
@@ -52,16 +55,30 @@ class Explanation(NamedTuple):
 
 
 class Policy:
-    """An open policy; see `open`. Use it in a ``with``, or `close` it. Threads may share it."""
+    """An open policy; see `open`. Use it in a ``with``, or `close` it. Threads may share it.
+
+    Memory: libsepol forgets no context that it was asked about, and loading a policy anew does not free what it keeps
+    of them (docs/sepol.md says how much that is). `Memo` asks about few; `septum.sepol.worker` bounds it.
+
+    Attributes:
+        name: for messages: the path, or "the policy".
+        fingerprint: BLAKE2b-256 of the image as it was given, as hex.
+        version: of the binary format.
+        mls: whether contexts have levels.
+        handle_unknown: what the kernel does about a class or permission that the policy lacks: ``deny``, ``allow`` or
+            ``reject``. Here such a question is an error, whatever this says.
+    """
 
     def __init__(self, content: bytes, booleans: Mapping[str, bool], name: str) -> None:
         self.name = name
         self.fingerprint = blake2b(content, digest_size=32).hexdigest()
-        self.version = image.version(content, name)
+        self.version, self.handle_unknown = image.header(content, name)
         self._library = borrow()
         self._lock = threading.RLock()
         self._sids: dict[str, int] = {}
         self._classes: dict[str, int] = {}
+        self._permissions: dict[str, dict[str, int]] = {}
+        self._compute_av = self._library.sepol_compute_av_reason
         self._decision, self._reason = AvDecision(), c.c_uint()
         self._rules: Rules | None = None
         self._open = True
@@ -103,6 +120,9 @@ class Policy:
         with self._lock:
             if self._open:
                 self._open = False
+                self._sids.clear()
+                self._permissions.clear()
+                self._classes.clear()  # a name that is not known leads to where it is seen that this is closed
                 give_back(self._library)
 
     def __enter__(self) -> Self:
@@ -124,14 +144,12 @@ class Policy:
         """
         decision = self._decision
         with self._lock:
-            code = self._library.sepol_compute_av_reason(
-                self._sids.get(source) or self._sid(source),
-                self._sids.get(target) or self._sid(target),
-                self._classes.get(tclass) or self._class(tclass),
-                0,
-                decision,
-                self._reason,
-            )
+            number = self._classes.get(tclass) or self._class(tclass)
+            try:
+                one, other = self._sids[source], self._sids[target]
+            except KeyError:
+                one, other = self._sid_pair(source, target)
+            code = self._compute_av(one, other, number, 0, decision, self._reason)
             if code < 0:
                 raise PolicyError(f"{self.name} gives no decision on class {tclass}", target=self.name)
             return Vector(decision.allowed)
@@ -145,9 +163,9 @@ class Policy:
         wanted = self.mask(tclass, permissions)
         text = c.c_void_p()
         with self._lock:
-            ends = self._sid(source), self._sid(target)
+            number, ends = self._class(tclass), self._sid_pair(source, target)
             code = self._library.sepol_compute_av_reason_buffer(
-                *ends, self._class(tclass), wanted, self._decision, self._reason, text, 0
+                *ends, number, wanted, self._decision, self._reason, text, 0
             )
             if code < 0:
                 raise PolicyError(f"{self.name} gives no decision on class {tclass}", target=self.name)
@@ -165,7 +183,7 @@ class Policy:
 
     def valid(self, context: str) -> bool:
         """Whether the policy knows the context: its names, and the user's right to role, type and range."""
-        raw = _encoded(context)
+        raw = self._encoded(context)
         if raw is None:
             return False
         with self._lock:
@@ -180,31 +198,24 @@ class Policy:
         Raises:
             UnknownName: the policy has no such class, or the class no such permission.
         """
-        number, mask = self._class(tclass), 0
-        bit = c.c_uint32()
-        with self._lock:
-            for name in permissions:
-                raw = _encoded(name)
-                if raw is None or self._library.sepol_string_to_av_perm(number, raw, bit) < 0:
-                    raise UnknownName(
-                        f"class {tclass} has no permission {name[:100]!r} in {self.name}",
-                        target=name[:100],
-                        rule=f"it has {', '.join(self.names(tclass, -1))}",
-                    )
-                mask |= bit.value
+        known, mask = self._known(tclass), 0
+        for name in permissions:
+            if name not in known:
+                raise UnknownName(
+                    f"class {tclass} has no permission {name[:100]!r} in {self.name}",
+                    target=name[:100],
+                    rule=f"it has {', '.join(known)}",
+                )
+            mask |= known[name]
         return mask
 
     def names(self, tclass: str, mask: int) -> tuple[str, ...]:
-        """The permissions of a mask, in the policy's order; -1 stands for all that the class has."""
-        number = self._class(tclass)
-        known = self.classes()[tclass]
-        with self._lock:
-            found = []
-            for place in range(len(known)):
-                if mask >> place & 1:
-                    raw = self._library.sepol_av_perm_to_string(number, 1 << place)
-                    found.append(raw.decode("ascii").strip())
-            return tuple(found)
+        """The permissions of a mask, in the policy's order; -1 stands for all that the class has.
+
+        Raises:
+            UnknownName: the policy has no such class.
+        """
+        return tuple(name for name, bit in self._known(tclass).items() if mask & bit)
 
     @property
     def rules(self) -> Rules:
@@ -245,9 +256,12 @@ class Policy:
 
         Raises:
             LabelError, UnknownName: as `compute`; or what would come out is not valid.
+            PolicyError: it can't be told exactly: a default range made of both contexts', in a policy whose levels'
+                names do not stand for themselves.
         """
         for context in (source, target):
-            self._sid(context)
+            if not self.valid(context):
+                raise self._invalid(context)
         self._class(tclass)
         found = self.rules.transition(source, target, tclass, name)
         if not self.valid(found):
@@ -256,32 +270,55 @@ class Policy:
 
     # numbers
 
+    def _sid_pair(self, source: str, target: str) -> tuple[int, int]:
+        """Numbers of two contexts. Both are of one table: it is never given up between the two."""
+        with self._lock:
+            self._check_open()
+            if len(self._sids) > _SIDS_MAX - 2 and not (source in self._sids and target in self._sids):
+                self._load()
+            return self._sid(source), self._sid(target)
+
     def _sid(self, context: str) -> int:
         known = self._sids.get(context)
         if known:
             return known
-        raw = _encoded(context)
+        raw = self._encoded(context)
         sid = c.c_uint32()
-        with self._lock:
-            self._check_open()
-            if raw is None or self._library.sepol_context_to_sid(raw, len(raw) + 1, sid) < 0:
-                raise LabelError(
-                    f"{context[:200]!r} is no valid context in {self.name}",
-                    target=context[:200],
-                    rule="user, role, type and levels must be defined, and the user allowed the role and the range",
-                )
-            if len(self._sids) >= _SIDS_MAX:
-                # libsepol forgets no context. Loading anew gives up the table; what is left of the old one is lost.
-                self._load()
-                self._library.sepol_context_to_sid(raw, len(raw) + 1, sid)
-            self._sids[context] = sid.value
+        if raw is None or self._library.sepol_context_to_sid(raw, len(raw) + 1, sid) < 0:
+            raise self._invalid(context)
+        self._sids[context] = sid.value
         return sid.value
+
+    def _encoded(self, context: str) -> bytes | None:
+        """For libsepol; None where it would take what the kernel refuses: a range's second dash and what follows it,
+        which it overlooks (`mls_from_string` in mls.c)."""
+        if self.mls and context.count("-") > 1 and context.split(":", 3)[-1].count("-") > 1:
+            return None
+        return _plain(context)
+
+    def _invalid(self, context: str) -> LabelError:
+        return LabelError(
+            f"{context[:200]!r} is no valid context in {self.name}",
+            target=context[:200],
+            rule="user, role, type and levels must be defined, and the user allowed the role and the range",
+        )
+
+    def _known(self, tclass: str) -> dict[str, int]:
+        """A class's permissions with their bits."""
+        known = self._permissions.get(tclass)
+        if known is None:
+            with self._lock:
+                number = self._class(tclass)
+                spelt = [(self._library.sepol_av_perm_to_string(number, 1 << bit) or b"", bit) for bit in range(_BITS)]
+                known = {raw.decode("ascii").strip(): 1 << bit for raw, bit in spelt if raw.strip()}
+                self._permissions[tclass] = known
+        return known
 
     def _class(self, name: str) -> int:
         known = self._classes.get(name)
         if known:
             return known
-        raw = _encoded(name)
+        raw = _plain(name)
         number = c.c_uint16()
         with self._lock:
             self._check_open()
@@ -299,6 +336,7 @@ class Policy:
         stream = image.stream(self._content)
         try:
             if self._library.sepol_set_policydb_from_file(stream) < 0:
+                self._open = False  # what this copy of the library holds now is in no state to be used again
                 raise image.refused(self.name)
         finally:
             libc.fclose(stream)
@@ -314,7 +352,7 @@ def _constraint(raw: bytes) -> str:
     return text.replace("; Constraint DENIED", ";").rstrip("; ")
 
 
-def _encoded(text: str) -> bytes | None:
+def _plain(text: str) -> bytes | None:
     """For libsepol, which reads up to a NUL; None where that would be another text, or one that nothing has."""
     if len(text) > CONTEXT_MAX or not text.isascii() or not text.isprintable() or not text:
         return None

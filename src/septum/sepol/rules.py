@@ -9,11 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from septum.errors import PolicyError
+from septum.labels import Bounds, Level, Range
 from septum.sepol.conditions import Conditional, conditionals
 
-__all__ = ["Allow", "Rules"]
+__all__ = ["BOUNDS", "Allow", "Rules"]
+
+BOUNDS: Final = Bounds(1 << 16, 1 << 10)
+"""For reading levels that the policy has accepted: which names there are, it has said."""
 
 
 class Allow(NamedTuple):
@@ -39,14 +44,18 @@ class Allow(NamedTuple):
 
 
 class Rules:
-    """A policy's statements.
+    """A policy's statements. What is asked for often is kept, the rest is looked for in the text each time.
 
     Args:
-        text: CIL as libsepol writes it.
+        text: CIL as libsepol writes it (`sepol_kernel_policydb_to_cil`).
+
+    Attributes:
+        text: the same.
     """
 
     def __init__(self, text: str) -> None:
-        self._text = text
+        self.text = text
+        self._allows: dict[str, dict[str, list[re.Match[str]]]] = {}
 
     @cached_property
     def classes(self) -> Mapping[str, tuple[str, ...]]:
@@ -105,7 +114,7 @@ class Rules:
     def counts(self) -> Mapping[str, int]:
         """How many statements of each kind there are, conditional rules included."""
         found: dict[str, int] = {}
-        for word in re.findall(r"^ *\((\w+)", self._text, re.MULTILINE):
+        for word in re.findall(r"^ *\((\w+)", self.text, re.MULTILINE):
             if word not in ("true", "false"):
                 found[word] = found.get(word, 0) + 1
         return found
@@ -117,13 +126,15 @@ class Rules:
 
     def allows(self, source: str, target: str, tclass: str) -> Iterator[Allow]:
         """The rules that speak of these types and this class, inactive ones too."""
-        sources, targets = self.names_of(source), self.names_of(target)
+        targets = self.names_of(target)
         same = self.aliases.get(source, source) == self.aliases.get(target, target)
-        for found in re.finditer(rf"^ *\(allow (\S+) (\S+) \({re.escape(tclass)} \((.*)\)\)\)$", self._text, re.M):
-            if found[1] in sources and (found[2] in targets or (same and found[2] == "self")):
-                block = self._conditional(found.start())
-                condition, active = ("", True) if block is None else (block.condition, block.active)
-                yield Allow(found[1], found[2], tclass, tuple(found[3].split()), condition, active)
+        index = self._index(tclass)
+        for name in self.names_of(source):
+            for found in index.get(name, ()):
+                if found[2] in targets or (same and found[2] == "self"):
+                    block = self._conditional(found.start()) if found[0].startswith(" ") else None
+                    condition, active = ("", True) if block is None else (block.condition, block.active)
+                    yield Allow(found[1], found[2], tclass, tuple(found[3].split()), condition, active)
 
     def quote(
         self,
@@ -155,24 +166,21 @@ class Rules:
         return f"{missing}; switched off: {switched_off[0]}" if switched_off else missing
 
     def transition(self, source: str, target: str, tclass: str, name: str) -> str:
-        """The context of what `source` makes, as `security_compute_sid` of security/selinux/ss/services.c finds it."""
+        """The context of what `source` makes, as `security_compute_sid` of security/selinux/ss/services.c finds it.
+
+        Raises:
+            LabelError: the two ranges have nothing in common, and the class's default is what they have in common.
+            PolicyError: the same, but the levels' names do not tell.
+        """
         mine, theirs = source.split(":", 3), target.split(":", 3)
-        of_process = tclass == "process" or "socket" in tclass
         side = {"source": mine, "target": theirs}
+        of_process = tclass == "process" or tclass.endswith("socket")  # security_is_socket_class
         user = side[self._default("user", tclass) or "source"][0]
         default = self._default("role", tclass)
         role = side[default][1] if default else (mine[1] if of_process else "object_r")
-        default = self._default("type", tclass)
-        made = side[default][2] if default else (mine[2] if of_process else theirs[2])
-        sources, targets = self.names_of(mine[2]), self.names_of(theirs[2])
-        for one, other, new_type in self._find(rf"\(typetransition (\S+) (\S+) {re.escape(tclass)} ([^\s\"]+)\)"):
-            if one in sources and other in targets:
-                made = new_type
-        if name:
-            pattern = rf"\(typetransition (\S+) (\S+) {re.escape(tclass)} \"{re.escape(name)}\" (\S+)\)"
-            for one, other, new_type in self._find(pattern):
-                if one in sources and other in targets:
-                    made = new_type
+        default = self._default("type", tclass) or ("source" if of_process else "target")
+        made = self._type_made(mine[2], theirs[2], tclass, name) or side[default][2]
+        targets = self.names_of(theirs[2])
         for one, other, new_role in self._find(rf"\(roletransition (\S+) (\S+) {re.escape(tclass)} (\S+)\)"):
             if one == mine[1] and other in targets:
                 role = new_role
@@ -180,6 +188,23 @@ class Rules:
         if len(mine) == 4:
             found.append(self._range(mine, theirs, tclass, of_process))
         return ":".join(found)
+
+    def _type_made(self, source: str, target: str, tclass: str, name: str) -> str:
+        """By a rule for the name, else by one without; "" if there is none. Rules without may be conditional."""
+        sources, targets = self.names_of(source), self.names_of(target)
+        made = ""
+        rule = rf"^( *)\(typetransition (\S+) (\S+) {re.escape(tclass)} ([^\s\"]+)\)$"
+        for found in re.finditer(rule, self.text, re.MULTILINE):
+            if found[2] in sources and found[3] in targets and self._counts(found):
+                made = found[4]
+        if name:
+            # libsepol 3.4 writes the name as it is, later ones in quotes.
+            written = rf"(?:{re.escape(name)}|\"{re.escape(name)}\")"
+            pattern = rf"\(typetransition (\S+) (\S+) {re.escape(tclass)} {written} (\S+)\)"
+            for one, other, new_type in self._find(pattern):
+                if one in sources and other in targets:
+                    made = new_type
+        return made
 
     def _range(self, source: Sequence[str], target: Sequence[str], tclass: str, of_process: bool) -> str:
         sources, targets = self.names_of(source[2]), self.names_of(target[2])
@@ -189,10 +214,16 @@ class Rules:
             if one in sources and other in targets:
                 return _range_text(low, high)
         default = next(iter(self._words(rf"\(defaultrange {re.escape(tclass)} (\S+ ?\S*)\)")), "")
+        if default == "glblub":
+            if not self.canonical_levels:
+                raise PolicyError(
+                    f"the range of what is made can't be told: class {tclass} has (defaultrange {tclass} glblub)",
+                    target=tclass,
+                    rule="it is computed from levels' names, which must stand for themselves",
+                )
+            return _common(source[3], target[3])
         if default:
             side, _, part = default.partition(" ")
-            if side not in ("source", "target") or part not in ("low", "high", "low-high"):
-                raise NotImplementedError(f"defaultrange {default}")
             low, _, high = {"source": source, "target": target}[side][3].partition("-")
             return {"low": low, "high": high or low, "low-high": f"{low}-{high}" if high else low}[part]
         return source[3] if of_process else source[3].partition("-")[0]
@@ -210,18 +241,44 @@ class Rules:
 
     @cached_property
     def _conditionals(self) -> list[Conditional]:
-        return conditionals(self._text, self.booleans)
+        return conditionals(self.text, self.booleans)
+
+    def _index(self, tclass: str) -> dict[str, list[re.Match[str]]]:
+        """The allow rules of a class by their sources. To look at all of a large policy's takes a tenth of a second."""
+        index = self._allows.get(tclass)
+        if index is None:
+            index = {}
+            pattern = rf"^ *\(allow (\S+) (\S+) \({re.escape(tclass)} \((.*)\)\)\)$"
+            for found in re.finditer(pattern, self.text, re.MULTILINE):
+                index.setdefault(found[1], []).append(found)
+            self._allows[tclass] = index
+        return index
+
+    def _counts(self, found: re.Match[str]) -> bool:
+        """Whether a statement counts, as the booleans are."""
+        block = self._conditional(found.start()) if found[0].startswith(" ") else None
+        return block is None or block.active
 
     def _conditional(self, place: int) -> Conditional | None:
         return next((block for block in self._conditionals if block.start <= place < block.end), None)
 
     def _find(self, pattern: str) -> list[tuple[str, ...]]:
         """The groups of all statements outside of conditionals that fit."""
-        return [found.groups() for found in re.finditer(f"^{pattern}$", self._text, re.MULTILINE)]
+        return [found.groups() for found in re.finditer(f"^{pattern}$", self.text, re.MULTILINE)]
 
     def _words(self, pattern: str) -> list[str]:
         """The same for patterns with one group."""
-        return [found[1] for found in re.finditer(f"^{pattern}$", self._text, re.MULTILINE)]
+        return [found[1] for found in re.finditer(f"^{pattern}$", self.text, re.MULTILINE)]
+
+
+def _common(source: str, target: str) -> str:
+    """What two ranges have in common, as `mls_context_glblub` of security/selinux/ss/context.h computes it."""
+    one, other = Range.parse(source, BOUNDS), Range.parse(target, BOUNDS)
+    ends = (
+        Level(choose(mine.sensitivity, theirs.sensitivity), mine.categories & theirs.categories)
+        for choose, mine, theirs in ((max, one.low, other.low), (min, one.high, other.high))
+    )
+    return str(Range(*ends))
 
 
 def _range_text(low: str, high: str) -> str:
