@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import product
 from typing import NamedTuple
 
 from septum.sepol.conditions import Conditional, conditionals
@@ -47,6 +48,7 @@ class Rules:
 
     def __init__(self, text: str) -> None:
         self._text = text
+        self._allows: dict[str, dict[tuple[str, str], list[tuple[int, str]]]] = {}
 
     @cached_property
     def classes(self) -> Mapping[str, tuple[str, ...]]:
@@ -117,13 +119,20 @@ class Rules:
 
     def allows(self, source: str, target: str, tclass: str) -> Iterator[Allow]:
         """The rules that speak of these types and this class, inactive ones too."""
-        sources, targets = self.names_of(source), self.names_of(target)
-        same = self.aliases.get(source, source) == self.aliases.get(target, target)
-        for found in re.finditer(rf"^ *\(allow (\S+) (\S+) \({re.escape(tclass)} \((.*)\)\)\)$", self._text, re.M):
-            if found[1] in sources and (found[2] in targets or (same and found[2] == "self")):
-                block = self._conditional(found.start())
+        known = self._allows.get(tclass)
+        if known is None:
+            # All of a class at once: who asks about one pair asks about more, and a look through the text takes long.
+            known = self._allows[tclass] = {}
+            for found in re.finditer(rf"^ *\(allow (\S+) (\S+) \({re.escape(tclass)} \((.*)\)\)\)$", self._text, re.M):
+                known.setdefault((found[1], found[2]), []).append((found.start(), found[3]))
+        targets = set(self.names_of(target))
+        if self.aliases.get(source, source) == self.aliases.get(target, target):
+            targets.add("self")
+        for pair in product(sorted(self.names_of(source)), sorted(targets)):
+            for place, permissions in known.get(pair, ()):
+                block = self._conditional(place)
                 condition, active = ("", True) if block is None else (block.condition, block.active)
-                yield Allow(found[1], found[2], tclass, tuple(found[3].split()), condition, active)
+                yield Allow(*pair, tclass, tuple(permissions.split()), condition, active)
 
     def quote(
         self,
