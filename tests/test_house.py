@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "policy": {"labels"},
     "ledger": {"labels"},
     "guests": set(),
-    "host": {"guests", "labels"},
+    "host": {"guests", "labels", "sepol"},
     "launch": {"labels", "ledger", "guests", "host"},
     "attack": {"labels", "ledger", "guests", "host", "launch"},
     "access": {"labels", "sepol", "ledger", "host"},
