@@ -24,16 +24,18 @@ whether a relabelling is valid (`validatetrans`, with three contexts).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from septum.errors import LabelError
 from septum.labels import Range, relation_key
-from septum.sepol.policy import Policy
+from septum.sepol.policy import Explanation, Policy
 from septum.sepol.rules import BOUNDS
 
 __all__ = ["Memo"]
 
 _SEEN_MAX: Final = 1 << 17
+_EXPLAINED_MAX: Final = 1 << 14
 _CONTEXTS_MAX: Final = 1 << 15
 
 
@@ -60,6 +62,7 @@ class Memo:
         self._by_relation = policy.mls and policy.rules.canonical_levels
         self._seen: dict[tuple[str, str, str], int] = {}
         self._known: dict[tuple[object, ...], int] = {}
+        self._explained: dict[tuple[object, ...], Explanation] = {}
         self._contexts: dict[str, _Parsed] = {}
         self._ranges: dict[str, Range] = {}
         self.computed = 0
@@ -76,23 +79,41 @@ class Memo:
         except KeyError:
             return self._first(source, target, tclass)
 
+    def explain(self, source: str, target: str, tclass: str, permissions: Sequence[str]) -> Explanation:
+        """A decision with its reason, which takes libsepol a hundred times as long, and depends on no more: the text of
+        a constraint names no level.
+
+        Raises:
+            LabelError, UnknownName: as `Policy.explain`.
+        """
+        key = (*self._key(source, target, tclass), *permissions)
+        known = self._explained.get(key)
+        if known is None:
+            if len(self._explained) >= _EXPLAINED_MAX:
+                self._explained.clear()
+            known = self._explained[key] = self.policy.explain(source, target, tclass, permissions)
+        return known
+
     def _first(self, source: str, target: str, tclass: str) -> int:
-        one = self._contexts.get(source) or self._parse(source)
-        other = self._contexts.get(target) or self._parse(target)
-        if one.range is None or other.range is None:
+        key = self._key(source, target, tclass)
+        mask = self._known.get(key)
+        if mask is None:
             mask = self._compute(source, target, tclass)
-        else:
-            key = (one.names, other.names, tclass, relation_key(one.range, other.range))
-            known = self._known.get(key)
-            mask = self._compute(source, target, tclass) if known is None else known
-            if known is None:
-                if len(self._known) >= _SEEN_MAX:
-                    self._known.clear()
-                self._known[key] = mask
+            if len(self._known) >= _SEEN_MAX:
+                self._known.clear()
+            self._known[key] = mask
         if len(self._seen) >= _SEEN_MAX:
             self._seen.clear()
         self._seen[source, target, tclass] = mask
         return mask
+
+    def _key(self, source: str, target: str, tclass: str) -> tuple[object, ...]:
+        """What the decision depends on."""
+        one = self._contexts.get(source) or self._parse(source)
+        other = self._contexts.get(target) or self._parse(target)
+        if one.range is None or other.range is None:
+            return source, target, tclass
+        return one.names, other.names, tclass, relation_key(one.range, other.range)
 
     def _compute(self, source: str, target: str, tclass: str) -> int:
         self.computed += 1

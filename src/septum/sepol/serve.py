@@ -62,7 +62,7 @@ def serve(channel: int, image: int, life: int, name: str, booleans: dict[str, bo
                 if verb == "compute":
                     send(client, [_mask(remembered, item) for item in items])
                 else:
-                    send(client, [_explanation(policy, item) for item in items])
+                    send(client, [_explanation(remembered, item) for item in items])
         except (EOFError, OSError):
             return
 
@@ -74,9 +74,9 @@ def _mask(remembered: Memo, item: Sequence[str]) -> Any:
         return _refusal(error)
 
 
-def _explanation(policy: Policy, item: Sequence[Any]) -> Any:
+def _explanation(remembered: Memo, item: Sequence[Any]) -> Any:
     try:
-        return policy.explain(*item)
+        return remembered.explain(*item)
     except Denied as error:
         return _refusal(error)
 
