@@ -301,7 +301,7 @@ def test_a_daemon_that_lies_is_refused(tmp_path: Path) -> None:
         listener.close()
         return Client(str(path), timeout=WAIT)
 
-    greeting = wire.frame(wire.success(1, "fake", facts={"context": "c"}))
+    greeting = wire.frame(wire.head(1, "fake") + b'{"context": "c"}')
     for body in (wire.frame(b""), wire.frame(b"no"), wire.frame(b"error\nx"), struct.pack("!I", 1 << 31)):
         with pytest.raises(MessageError):
             lie(body)

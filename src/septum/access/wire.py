@@ -10,8 +10,7 @@ apart again, which is what makes batches fast.
 import json
 import os
 import struct
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from septum.access.question import MOST_CONTEXT, Decision, ObjectQuestion, Question
 from septum.errors import MessageError, SeptumError
@@ -27,9 +26,9 @@ __all__ = [
     "decision_line",
     "failure",
     "frame",
+    "head",
     "question",
     "question_line",
-    "success",
 ]
 
 VERSION: Final = 1
@@ -118,10 +117,9 @@ def decision(line: str, seqno: int, engine: str) -> Decision:
     return Decision(fields[0] == "allowed", granted, fields[2], fields[3], seqno, engine, len(fields) == 5)
 
 
-def success(seqno: int, engine: str, lines: Sequence[bytes] = (), facts: Mapping[str, Any] | None = None) -> bytes:
-    """The body of an answer: ``ok SEQNO ENGINE`` and lines, or a line of JSON."""
-    rest = [json.dumps(facts).encode()] if facts is not None else lines
-    return b"\n".join((f"ok\t{seqno}\t{engine}".encode(), *rest))
+def head(seqno: int, engine: str) -> bytes:
+    """The first line of an answer: ``ok SEQNO ENGINE``, with its newline."""
+    return f"ok\t{seqno}\t{engine}\n".encode()
 
 
 def failure(error: SeptumError) -> bytes:

@@ -1,6 +1,9 @@
 """One client's connection: its bytes, and how many there may be of them."""
 
+import fcntl
 import socket
+import sys
+import termios
 from typing import Final
 
 from septum.access import Asker, wire
@@ -80,6 +83,11 @@ class Connection:
         self._in += data
         self._check(now)
         return len(data)
+
+    def pending(self) -> int:
+        """Bytes that have come and were not taken yet (unix(7): SIOCINQ)."""
+        answer = fcntl.ioctl(self.sock.fileno(), termios.FIONREAD, b"\0" * 4)
+        return int.from_bytes(answer, sys.byteorder)
 
     def message(self, now: float) -> bytes | None:
         """The next whole message, taken out; None if there is none.

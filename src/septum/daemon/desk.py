@@ -94,7 +94,7 @@ class Desk:
             )
 
     def _head(self) -> bytes:
-        return f"ok\t{self._manager.seqno}\t{self._manager.engine.name}\n".encode()
+        return wire.head(self._manager.seqno, self._manager.engine.name)
 
     def _view(self, token: object, context: str) -> dict[bytes, tuple[bytes, str]]:
         if token is None or token is not self._token or self._size > _MOST_BYTES:

@@ -5,12 +5,9 @@ was decided is written to the log in one block; then the answers are sent. A cli
 is not read from until it was; nobody's bytes are kept beyond the bounds.
 """
 
-import fcntl
 import os
 import select
 import socket
-import sys
-import termios
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -381,7 +378,7 @@ class Server:
             self._epoll.unregister(listener.fileno())
             listener.close()
         deadline = time.monotonic() + self._bounds.drain
-        due = {client: _pending(client.sock) for client in self._clients.values()}
+        due = {client: client.pending() for client in self._clients.values()}
         while (now := time.monotonic()) < deadline:
             for client, count in due.items():
                 if count and client.sock.fileno() >= 0 and not client.whole() and not client.sending:
@@ -403,9 +400,3 @@ class Server:
             return count
         self._settle(client)
         return taken or count
-
-
-def _pending(sock: socket.socket) -> int:
-    """Bytes that wait in the kernel (unix(7): SIOCINQ)."""
-    answer = fcntl.ioctl(sock.fileno(), termios.FIONREAD, b"\0" * 4)
-    return int.from_bytes(answer, sys.byteorder)
