@@ -143,22 +143,29 @@ class Questions:
         self._users = sorted(rules.users)
         self._types = sorted(rules.types)
         self._allowed = _types_of_rules(rules)
+        rule = r'^ *\(typetransition (\S+) (\S+) (\S+) (?:"?(\S+?)"? )?\S+\)$'
+        self._transitions = re.findall(rule, rules.text, re.MULTILINE)
         self._policy = policy
         self._valid: dict[tuple[str, str, str], bool] = {}
 
     def any(self) -> Question:
         """Types and class without regard to each other: nearly all such questions are denied."""
-        return Question(self._context(self._type()), self._context(self._type()), self._class())
+        return Question(self.context(self._type()), self.context(self._type()), self._class())
 
     def near(self) -> Question:
         """Of a rule: at least type enforcement has something to say."""
         source, target, tclass = self._random.choice(self._allowed)
-        return Question(self._context(source), self._context(source if target == "self" else target), tclass)
+        return Question(self.context(source), self.context(source if target == "self" else target), tclass)
 
     def same(self) -> Question:
         """A process and its own type."""
         one = self._type()
-        return Question(self._context(one), self._context(one), self._class())
+        return Question(self.context(one), self.context(one), self._class())
+
+    def made(self) -> tuple[Question, str]:
+        """A question of what context is made, with a file name or ""; there is a rule for it."""
+        source, target, tclass, name = self._random.choice(self._transitions)
+        return Question(self.context(source), self.context(target), tclass), name
 
     def range(self) -> str:
         """A level or a range; few categories, so that every relation occurs."""
@@ -168,7 +175,8 @@ class Questions:
         low, high = _level(few[0]), _level(sorted({*few[0], *few[1]}))
         return low if self._random.random() < 0.5 else f"{low}-{high}"
 
-    def _context(self, one: str) -> str:
+    def context(self, one: str) -> str:
+        """A valid context of a type."""
         for _ in range(100):
             user, role = self._random.choice(self._users), self._random.choice(self._role_names)
             if one not in self._roles[role]:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from septum.errors import PolicyError
+
 __all__ = ["Conditional", "conditionals"]
 
 
@@ -38,9 +40,20 @@ def conditionals(text: str, booleans: Mapping[str, bool]) -> list[Conditional]:
 
 
 def evaluate(expression: str, booleans: Mapping[str, bool]) -> bool:
-    """The value of an expression of ``and or xor not eq neq`` over booleans' names (CIL's conditional expressions)."""
+    """The value of an expression of ``and or xor not eq neq`` over booleans' names (CIL's conditional expressions).
+
+    Raises:
+        PolicyError: it is none, as may be in a damaged policy.
+    """
     words = iter(re.findall(r"[()]|[^\s()]+", expression))
-    return _value(next(words), words, booleans)
+    try:
+        return _value(next(words), words, booleans)
+    except (LookupError, RecursionError, StopIteration) as error:
+        raise PolicyError(
+            "a conditional rule of the policy can't be read",
+            target=expression[:200],
+            rule="a condition is made of and, or, xor, not, eq, neq and booleans that the policy has",
+        ) from error
 
 
 def _value(word: str, words: Iterator[str], booleans: Mapping[str, bool]) -> bool:
@@ -56,4 +69,4 @@ def _value(word: str, words: Iterator[str], booleans: Mapping[str, bool]) -> boo
         return not values[0]
     if operator in ("and", "or"):
         return all(values) if operator == "and" else any(values)
-    return (values[0] == values[1]) == (operator == "eq")  # xor and neq are the same
+    return {"eq": values[0] == values[1], "neq": values[0] != values[1], "xor": values[0] != values[1]}[operator]

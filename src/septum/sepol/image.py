@@ -142,7 +142,7 @@ class Database:
     def cil(self) -> str:
         """The policy as text."""
         convert = self._library.sepol_kernel_policydb_to_cil
-        return self._written_by(lambda target: int(convert(target, self._database))).decode("ascii", "surrogateescape")
+        return self._written_by(lambda target: int(convert(target, self._database))).decode("utf-8", "surrogateescape")
 
     def close(self) -> None:
         self._library.sepol_policydb_free(self._database)

@@ -310,7 +310,7 @@ class Policy:
             with self._lock:
                 number = self._class(tclass)
                 spelt = [(self._library.sepol_av_perm_to_string(number, 1 << bit) or b"", bit) for bit in range(_BITS)]
-                known = {raw.decode("ascii").strip(): 1 << bit for raw, bit in spelt if raw.strip()}
+                known = {os.fsdecode(raw).strip(): 1 << bit for raw, bit in spelt if raw.strip()}
                 self._permissions[tclass] = known
         return known
 

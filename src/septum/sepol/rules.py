@@ -95,7 +95,7 @@ class Rules:
         """Each role with its types."""
         found: dict[str, set[str]] = {name: set() for name in self._words(r"\(role (\S+)\)")}
         for role, one in self._find(r"\(roletype (\S+) (\S+)\)"):
-            found[role].add(one)
+            found.setdefault(role, set()).add(one)
         return {role: frozenset(types) for role, types in found.items()}
 
     @property
@@ -213,7 +213,12 @@ class Rules:
         ):
             if one in sources and other in targets:
                 return _range_text(low, high)
-        default = next(iter(self._words(rf"\(defaultrange {re.escape(tclass)} (\S+ ?\S*)\)")), "")
+        default = next(
+            iter(
+                self._words(rf"\(defaultrange {re.escape(tclass)} (glblub|(?:source|target) (?:low|high|low-high))\)")
+            ),
+            "",
+        )
         if default == "glblub":
             if not self.canonical_levels:
                 raise PolicyError(
@@ -236,7 +241,7 @@ class Rules:
         found: dict[str, set[str]] = {one: {one} for one in self.types}
         for attribute, types in self.attributes.items():
             for one in types:
-                found[one].add(attribute)
+                found.setdefault(one, {one}).add(attribute)
         return {one: frozenset(names) for one, names in found.items()}
 
     @cached_property

@@ -9,7 +9,7 @@ import resource
 import select
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from septum.errors import Denied, PolicyError, Unenforceable
@@ -52,7 +52,7 @@ def serve(channel: int, image: int, life: int, name: str, booleans: dict[str, bo
                 "handle_unknown": policy.handle_unknown,
                 "classes": policy.classes(),
             }
-        except (Denied, MemoryError) as error:
+        except Exception as error:  # as of one question, below
             send(client, _refusal(error))
             return
         send(client, opened)
@@ -60,31 +60,24 @@ def serve(channel: int, image: int, life: int, name: str, booleans: dict[str, bo
             while True:
                 verb, items = receive(client)
                 if verb == "compute":
-                    send(client, [_mask(remembered, item) for item in items])
+                    send(client, [_answer(remembered.allowed, item) for item in items])
                 else:
-                    send(client, [_explanation(remembered, item) for item in items])
+                    send(client, [_answer(remembered.explain, item) for item in items])
         except (EOFError, OSError):
             return
 
 
-def _mask(remembered: Memo, item: Sequence[str]) -> Any:
+def _answer(ask: Callable[..., Any], item: Sequence[Any]) -> Any:
     try:
-        return remembered.allowed(*item)
-    except Denied as error:
-        return _refusal(error)
-
-
-def _explanation(remembered: Memo, item: Sequence[Any]) -> Any:
-    try:
-        return remembered.explain(*item)
-    except Denied as error:
+        return ask(*item)
+    except Exception as error:  # in a damaged policy there may be anything; one question of it is not all of them
         return _refusal(error)
 
 
 def _refusal(error: Exception) -> dict[str, str]:
-    if isinstance(error, Denied):
-        return error.as_dict()
-    return PolicyError("the policy needs more memory than a worker may use").as_dict()
+    if not isinstance(error, Denied):
+        error = PolicyError(f"the policy is damaged: {error!r:.200}")
+    return error.as_dict()
 
 
 def end_with(life: int) -> None:

@@ -29,7 +29,7 @@ from septum.sepol.wire import receive, send
 __all__ = ["Worker", "vet"]
 
 _BATCH: Final = 1 << 14  # questions of one message
-_OPENING: Final = 60.0  # seconds
+_OPENING: Final = 20.0  # seconds; a policy of Debian's size takes one
 _ERRORS: Final = {kind.__name__: kind for kind in (LabelError, PolicyError, Unenforceable, UnknownName, Denied)}
 _PERMISSIONS_MAX: Final = 64  # of one question; a class has 32
 _Q = TypeVar("_Q")
@@ -177,7 +177,11 @@ class Worker:
         try:
             self._opened(receive(self._channel, _OPENING))
         except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
-            why = "it did not end in time" if isinstance(error, TimeoutError) else self._end() or repr(error)
+            why = (
+                f"it was not done after {_OPENING:.0f} s"
+                if isinstance(error, TimeoutError)
+                else self._end() or repr(error)
+            )
             self.close()
             raise PolicyError(
                 f"libsepol broke on {self.name}",
