@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "host": {"guests", "labels"},
     "launch": {"labels", "ledger", "guests", "host"},
     "attack": {"labels", "ledger", "guests", "host", "launch"},
+    "ivc": {"labels"},
     "cli": {"labels", "ledger", "guests", "host", "launch", "attack"},
 }
 # The modules behind `septum run` load nothing that costs a start noticeably (measured: docs/launching.md).

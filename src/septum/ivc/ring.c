@@ -274,8 +274,12 @@ bool ring_want(struct ring_end *end, uint64_t need)
 
     if (end->role == RING_CONSUMER)
         return want(end, end->theirs);
+    if (need > ring_limit(end)) /* a stream's: more than ever fits would never come */
+        need = ring_limit(end);
     past = end->mine + span(end, need, &padding);
-    past = past > end->size ? past - end->size - 1 : 0;
+    if (past <= end->size) /* there is room on the first lap */
+        return true;
+    past -= end->size + 1;
     /* To be woken for each frame that was read costs more than to wait for half of the ring. */
     half = end->size / 2 + 1;
     if (end->mine >= half && end->mine - half > past)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from septum.errors import ChannelClosed, ChannelDenied
@@ -48,8 +49,12 @@ class Writer(SendingEnd):
         """`write` for asyncio: all of it, or an error."""
         whole = memoryview(data).nbytes
         sent = 0
+
+        def more() -> int:
+            return self._sink.write(data, sent, False)
+
         while sent < whole:
-            attempts = self._attempts(lambda: self._sink.write(data, sent, False), _ring.AGAIN, whole - sent)  # noqa: B023
+            attempts: Generator[None, None, int] = self._attempts(more, _ring.AGAIN, whole - sent)
             sent += await self._wait_async(attempts)
 
 
