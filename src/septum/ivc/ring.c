@@ -99,11 +99,18 @@ const char *ring_attach(struct ring_end *end, enum ring_role role, void *own, si
     return NULL;
 }
 
+/* The fence: a bell that is rung before the state can be seen wakes the other end for nothing, and it sleeps again. */
+static void set_state(struct ring_end *end, enum ring_state state)
+{
+    atomic_store_explicit(&end->own->state, (uint32_t)state, memory_order_release);
+    atomic_thread_fence(memory_order_seq_cst);
+}
+
 int ring_poison(struct ring_end *end, enum ring_fault fault)
 {
     if (end->fault == RING_SOUND) {
         end->fault = fault;
-        atomic_store_explicit(&end->own->state, RING_BROKEN, memory_order_release);
+        set_state(end, RING_BROKEN);
     }
     return RING_POISONED;
 }
@@ -343,7 +350,7 @@ bool ring_spin(struct ring_end *end)
 void ring_finish(struct ring_end *end)
 {
     if (end->fault == RING_SOUND)
-        atomic_store_explicit(&end->own->state, RING_DONE, memory_order_release);
+        set_state(end, RING_DONE);
 }
 
 int ring_put(struct ring_end *end, const void *data, uint64_t length)
