@@ -175,23 +175,29 @@ class End:
         ringing, or by an index that is there when asked for and gone when read.
         """
         want = want or (lambda: self._half.want(need))
-        while self._idle < PATIENCE:
+        while True:
             self._check(status, need)
             rings = self._bell.clear()
             self._gone = rings < 0
-            if not (awake := self._gone or want()):
+            awake = self._gone or want()
+            self._count(rings > 0 or awake)
+            if not awake:
                 yield
             answer = attempt()
-            if self._half.seen != self._seen:
-                self._seen, self._idle = self._half.seen, 0
-            elif rings > 0 or awake:
-                self._idle += 1
             if not isinstance(answer, int) or answer >= 0:
                 return answer  # type: ignore[return-value] # a number that is no status is a T as well
             status = answer
-        self._half.poison(_ring.FLOOD)
-        self._end(State.POISONED)
-        raise self._over()
+
+    def _count(self, called: bool) -> None:
+        """Counts how often the other end had this one look for nothing."""
+        if self._half.seen != self._seen:
+            self._seen, self._idle = self._half.seen, 0
+        elif called:
+            self._idle += 1
+        if self._idle > PATIENCE:
+            self._half.poison(_ring.FLOOD)
+            self._end(State.POISONED)
+            raise self._over()
 
     def _at_once(self, attempts: Generator[None, None, T]) -> T | None:
         """What comes of attempts without sleeping; None: nothing yet, and the bell will ring."""

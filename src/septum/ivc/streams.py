@@ -98,7 +98,7 @@ class Reader(End):
         except ChannelClosed:
             return b""
 
-    @require(State.OPEN)
+    @require(State.OPEN, State.CLOSED)
     async def read_async(self, most: int = 65536) -> bytes:
         """`read` for asyncio."""
         self._need_room(most)
