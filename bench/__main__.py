@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from bench import allot, argv, ledger, machine, memory, start
+from bench import allot, argv, ledger, machine, memory, ring, start
 from bench.figures import BenchError, Result, render
 
 PARTS: Final[dict[str, Callable[[int], Result]]] = {
@@ -15,6 +15,7 @@ PARTS: Final[dict[str, Callable[[int], Result]]] = {
     "ledger": ledger.bench,
     "argv": argv.bench,
     "memory": memory.bench,
+    "ring": ring.bench,
 }
 
 

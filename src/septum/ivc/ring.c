@@ -18,6 +18,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the layout is little-e
 
 #define SPIN_LEAST 1000u /* nanoseconds below which a spin is not tried at all, but for ... */
 #define SPIN_PROBE 16u   /* ... one wait in so many, as times change */
+#define SPIN_HOT 64u     /* looks without a pause: an answer that is on its way takes no longer */
 #define SPIN_LOOKS 16u   /* between two looks at the clock */
 
 static inline uint64_t frame_size(uint64_t length)
@@ -319,9 +320,15 @@ static uint64_t nanoseconds(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+static inline bool moved(const struct ring_end *end)
+{
+    return atomic_load_explicit(&end->peer->index, memory_order_relaxed) != end->theirs ||
+           atomic_load_explicit(&end->peer->state, memory_order_relaxed) != RING_OPEN;
+}
+
 bool ring_spin(struct ring_end *end)
 {
-    uint64_t until;
+    uint64_t until = 0;
     uint32_t most = end->spin;
 
     if (end->spin_most == 0 || end->fault != RING_SOUND)
@@ -332,19 +339,23 @@ bool ring_spin(struct ring_end *end)
         end->naps = 0;
         most = end->spin_most / 4;
     }
-    until = nanoseconds() + most;
-    do {
-        for (unsigned looks = 0; looks < SPIN_LOOKS; looks++) {
-            if (atomic_load_explicit(&end->peer->index, memory_order_relaxed) != end->theirs ||
-                atomic_load_explicit(&end->peer->state, memory_order_relaxed) != RING_OPEN) {
-                end->spin = end->spin_most;
-                return true;
+    for (unsigned looks = 0; !moved(end); looks++) {
+        if (looks < SPIN_HOT)
+            continue;
+        relax();
+        if (looks % SPIN_LOOKS == 0) {
+            uint64_t time = nanoseconds();
+
+            if (until == 0)
+                until = time + most;
+            if (time >= until) {
+                end->spin /= 2;
+                return false;
             }
-            relax();
         }
-    } while (nanoseconds() < until);
-    end->spin /= 2;
-    return false;
+    }
+    end->spin = end->spin_most;
+    return true;
 }
 
 void ring_finish(struct ring_end *end)
