@@ -9,12 +9,12 @@ import resource
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median, quantiles
 
 from bench.figures import BenchError, Figure, Goal, Ratio, Result, ratio
-from bench.transports import PEERS, RING, Way, apart, join, seconds
+from bench.transports import PEERS, RING, Opened, Way, Work, apart, join, once, seconds
 from septum.ivc import MemfdCarrier, Receiver, Sender, Terms
 
 _ROOT = Path(__file__).resolve().parent
@@ -29,7 +29,7 @@ def bench(runs: int, *, sizes: tuple[int, ...] = SIZES, volume: int = _BYTES, ch
 
     Args:
         runs: of each measurement.
-        sizes: bytes of a message.
+        sizes: bytes of a message; one of them is 4 KiB or more.
         volume: bytes of a measurement.
         channels: how many to have open at once.
     """
@@ -42,8 +42,10 @@ def bench(runs: int, *, sizes: tuple[int, ...] = SIZES, volume: int = _BYTES, ch
     ]
     return Result(
         "ring",
-        *(tuple(one for part in parts for one in part[field]) for field in (1, 2, 3)),  # type: ignore[arg-type]
-        notes=(
+        tuple(one for part in parts for one in part.figures),
+        tuple(one for part in parts for one in part.ratios),
+        tuple(one for part in parts for one in part.goals),
+        (
             "Bare: two copies, one counter each way, no frames, no checks, no waking, in C: what any channel must do.",
             "Each process has a processor of its own as far as others leave it to them.",
         ),
@@ -61,8 +63,8 @@ def _copies(runs: int, sizes: Iterable[int], volume: int) -> Result:
         program = _compile(folder)
         for size in sizes:
             found: dict[str, list[float]] = {}
-            for _ in range(runs):
-                for name, value in _told(program, "copy", str(size), str(8 * volume)).items():
+            for _ in range(3 * runs):  # short, and often: on a busy machine little is undisturbed
+                for name, value in _told(program, "copy", str(size), str(volume)).items():
                     found.setdefault(name, []).append(value)
             mine, bound = (Figure(f"{name}, C, {size:,} B", "GB/s", tuple(found[name])) for name in ("ring", "bare"))
             figures += [mine, bound, Figure(f"memcpy, {size:,} B", "GB/s", tuple(found["memcpy"]))]
@@ -113,32 +115,31 @@ def _transports(runs: int, sizes: tuple[int, ...], volume: int) -> Result:
 def _small(runs: int, count: int) -> Result:
     """Messages a second from Python."""
 
-    def batched(number: int) -> tuple[Callable[[int], None], Callable[[int], None]]:
+    def batched(number: int) -> Opened:
         carrier = MemfdCarrier()
         one, other = carrier.create(Terms("bench", 1, size=1 << 20))
-        ends: list[Sender | Receiver] = []
         batch = [bytes(number)] * 1000
 
-        def send(wanted: int) -> None:
-            if not ends:
-                carrier.discard(other)
-                ends.append(Sender(carrier.sender(one)))
-            sender = ends[0]
-            assert isinstance(sender, Sender)
-            for _ in range(wanted // 1000):
-                sender.send_many(batch)
-            sender.send_many(batch[: wanted % 1000])
+        def sending() -> Work:
+            send = Sender(carrier.sender(one)).send_many
 
-        def receive(wanted: int) -> None:
-            if not ends:
-                carrier.discard(one)
-                ends.append(Receiver(carrier.receiver(other)))
-            receiver = ends[0]
-            assert isinstance(receiver, Receiver)
-            while wanted:
-                wanted -= len(receiver.recv_many(wanted))
+            def work(wanted: int) -> None:
+                for _ in range(wanted // 1000):
+                    send(batch)
+                send(batch[: wanted % 1000])
 
-        return send, receive
+            return work
+
+        def receiving() -> Work:
+            receive = Receiver(carrier.receiver(other)).recv_many
+
+            def work(wanted: int) -> None:
+                while wanted:
+                    wanted -= len(receive(wanted))
+
+            return work
+
+        return once(sending), once(receiving), lambda: carrier.discard(other)
 
     many = Way("batched", batched)
     together, single = [], []

@@ -17,16 +17,20 @@ Work = Callable[[int], None]
 """Sends, or receives, that many messages."""
 
 
+Opened = tuple[Work, Work, Callable[[], None]]
+
+
 class Way(NamedTuple):
     """A transport.
 
     Attributes:
         name: for the figures.
-        open: makes one for messages of a length; returns what sends and what receives. Called before the fork.
+        open: makes one for messages of a length; returns what sends, what receives, and what closes it here. Called
+            before the fork.
     """
 
     name: str
-    open: Callable[[int], tuple[Work, Work]]
+    open: Callable[[int], Opened]
 
 
 def apart(work: Callable[[], None]) -> int:
@@ -64,7 +68,7 @@ def join(child: int, cpus: set[int]) -> None:
 
 def seconds(way: Way, length: int, count: int) -> float:
     """How long it takes until a child has received so many messages."""
-    send, receive = way.open(length)
+    send, receive, close = way.open(length)
     reader, writer = os.pipe()
     cpus = os.sched_getaffinity(0)
 
@@ -75,6 +79,7 @@ def seconds(way: Way, length: int, count: int) -> float:
         os.write(writer, b".")
 
     child = apart(work)
+    os.close(writer)
     send(1)  # what is slow the first time: joining, connecting
     os.read(reader, 1)
     begun = time.perf_counter()
@@ -82,8 +87,8 @@ def seconds(way: Way, length: int, count: int) -> float:
     os.read(reader, 1)
     taken = time.perf_counter() - begun
     join(child, cpus)
+    close()
     os.close(reader)
-    os.close(writer)
     return taken
 
 
@@ -107,14 +112,18 @@ def ring_size(length: int) -> int:
     return size
 
 
-def _ring(length: int) -> tuple[Work, Work]:
+def _ring(length: int) -> Opened:
     carrier = MemfdCarrier()
     one, other = carrier.create(Terms("bench", 1, Kind.MESSAGES, ring_size(length)))
 
     def sending() -> Work:
-        carrier.discard(other)
         send, data = Sender(carrier.sender(one)).send, bytes(length)
-        return lambda count: [None for _ in range(count) if send(data)] and None
+
+        def work(count: int) -> None:
+            for _ in range(count):
+                send(data)
+
+        return work
 
     def receiving() -> Work:
         carrier.discard(one)
@@ -126,7 +135,7 @@ def _ring(length: int) -> tuple[Work, Work]:
 
         return work
 
-    return once(sending), once(receiving)
+    return once(sending), once(receiving), lambda: carrier.discard(other)
 
 
 def _fill(read: Callable[[memoryview], int], length: int) -> Work:
@@ -141,7 +150,7 @@ def _fill(read: Callable[[memoryview], int], length: int) -> Work:
     return work
 
 
-def _unix(length: int) -> tuple[Work, Work]:
+def _unix(length: int) -> Opened:
     one, other = socket.socketpair()
     data = bytes(length)
 
@@ -149,45 +158,52 @@ def _unix(length: int) -> tuple[Work, Work]:
         for _ in range(count):
             one.sendall(data)
 
-    return send, _fill(other.recv_into, length)
+    def close() -> None:
+        one.close()
+        other.close()
+
+    return send, _fill(other.recv_into, length), close
 
 
-def _pipe(length: int) -> tuple[Work, Work]:
+def _pipe(length: int) -> Opened:
     reader, writer = os.pipe()
-    source, sink = open(reader, "rb", buffering=0), open(writer, "wb", buffering=0)
     data = bytes(length)
 
     def send(count: int) -> None:
         for _ in range(count):
-            sent = sink.write(data)
+            sent = os.write(writer, data)
             while sent < length:
-                sent += sink.write(memoryview(data)[sent:])
+                sent += os.write(writer, memoryview(data)[sent:])
 
-    return send, _fill(lambda part: source.readinto(part) or 0, length)
+    def close() -> None:
+        os.close(reader)
+        os.close(writer)
+
+    return send, _fill(lambda part: os.readv(reader, [part]), length), close
 
 
-def _zmq(length: int) -> tuple[Work, Work]:
+def _zmq(length: int) -> Opened:
     try:
         import zmq
     except ImportError as error:
         raise BenchError("no pyzmq here") from error
     folder = tempfile.TemporaryDirectory(prefix="septum-bench-")
+    context = zmq.Context()
     address = f"ipc://{folder.name}/socket"
 
     def sending() -> Work:
-        out = zmq.Context().socket(zmq.PUSH)
+        out = context.socket(zmq.PUSH)
         out.connect(address)
         data = bytes(length)
 
         def work(count: int) -> None:
-            assert folder
             for _ in range(count):
                 out.send(data)
 
         return work
 
     def receiving() -> Work:
-        come = zmq.Context().socket(zmq.PULL)
+        come = zmq.Context().socket(zmq.PULL)  # of the child
         come.bind(address)
 
         def work(count: int) -> None:
@@ -196,7 +212,11 @@ def _zmq(length: int) -> tuple[Work, Work]:
 
         return work
 
-    return once(sending), once(receiving)
+    def close() -> None:
+        context.destroy(linger=0)
+        folder.cleanup()
+
+    return once(sending), once(receiving), close
 
 
 RING = Way("ring", _ring)
