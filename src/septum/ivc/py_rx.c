@@ -49,6 +49,7 @@ static PyObject *rx_get_many(End *self, PyObject *const *args, Py_ssize_t count)
     enum ring_fault before = self->end.fault;
     struct ring_frame frame;
     PyObject *found;
+    uint64_t until;
     Py_ssize_t most;
     int status;
 
@@ -63,6 +64,7 @@ static PyObject *rx_get_many(End *self, PyObject *const *args, Py_ssize_t count)
         return PyLong_FromLong(status);
     if ((status = next(self, &frame, args[1] == Py_True)) != RING_OK)
         return answer(self, status, before);
+    until = self->end.theirs;
     self->busy = true;
     found = PyList_New(0);
     while (found != NULL && status == RING_OK) {
@@ -74,7 +76,7 @@ static PyObject *rx_get_many(End *self, PyObject *const *args, Py_ssize_t count)
         if (self->end.mine - self->end.published >= PUBLISH_EACH && publish(self) < 0)
             Py_CLEAR(found);
         /* What has come since would keep this going for ever, and take any amount of memory. */
-        if (found == NULL || PyList_Size(found) >= most || self->end.mine == self->end.theirs)
+        if (found == NULL || PyList_Size(found) >= most || self->end.mine >= until)
             break;
         status = ring_next(&self->end, &frame);
     }
