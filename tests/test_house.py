@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "attack": {"labels", "ledger", "guests", "host", "launch"},
     "access": {"labels", "sepol", "ledger", "host"},
     "daemon": {"labels", "policy", "ledger", "host", "launch", "access"},
+    "ivc": {"labels"},
     "cli": {"labels", "sepol", "policy", "ledger", "guests", "host", "launch", "attack", "access"},
 }
 # The modules behind `septum run` load nothing that costs a start noticeably (measured: docs/launching.md).

@@ -6,6 +6,8 @@
     ├── UsageError                  2    the command line of septum itself is wrong
     ├── Denied                           a rule forbids it; broken input denies too, so it fails closed by type
     │   ├── ArgvError                    a QEMU command line that can't be understood or may not be run
+    │   ├── ChannelDenied                a channel's memory, or what was asked of a channel, that breaks its rules
+    │   │   └── ChannelPoisoned          the other end broke them: the channel is given up
     │   ├── ImageError                   an image or its chain that can't be trusted
     │   ├── LabelError                   a malformed category set, level, range or context
     │   ├── PolicyError                  a policy that does not compile, can't be read, or is none
@@ -15,6 +17,11 @@
     │   ├── MessageError                 bytes on septumd's socket that its protocol does not know
     │   ├── Unenforceable                nothing on this host can enforce what was asked
     │   └── UnknownName                  a class, permission or boolean that the policy does not have
+    ├── ChannelError                     a channel can't be used now
+    │   ├── ChannelBusy                  another thread or task is in it
+    │   ├── ChannelClosed                one of its ends was closed
+    │   ├── ChannelLost                  the other end is gone without closing, or the channel was cut
+    │   └── ChannelTimeout               the other end took too long
     ├── HostError                        the kernel refused a step
     ├── LedgerError                      the ledger can't be used
     │   ├── LedgerCorrupt
@@ -31,6 +38,13 @@ A message says what happened, to which object, who holds it, by which rule, and 
 __all__ = [
     "ArgvError",
     "CannotExecute",
+    "ChannelBusy",
+    "ChannelClosed",
+    "ChannelDenied",
+    "ChannelError",
+    "ChannelLost",
+    "ChannelPoisoned",
+    "ChannelTimeout",
     "DecisionLogCorrupt",
     "DecisionLogError",
     "Denied",
@@ -112,6 +126,14 @@ class ArgvError(Denied):
     """A QEMU command line that can't be understood, or that may not be run."""
 
 
+class ChannelDenied(Denied):
+    """A channel's memory, or what was asked of a channel, that breaks its rules."""
+
+
+class ChannelPoisoned(ChannelDenied):
+    """The other end of a channel broke its rules: the channel is given up, for good."""
+
+
 class ImageError(Denied):
     """An image, or the chain it starts, that can't be trusted."""
 
@@ -146,6 +168,26 @@ class Unenforceable(Denied):
 
 class UnknownName(Denied):
     """A class, permission, boolean or the like that the policy does not have."""
+
+
+class ChannelError(SeptumError):
+    """A channel can't be used now."""
+
+
+class ChannelBusy(ChannelError):
+    """Another thread or task is in this end of the channel."""
+
+
+class ChannelClosed(ChannelError):
+    """One of the channel's ends was closed in order; everything sent before was received."""
+
+
+class ChannelLost(ChannelError):
+    """The other end is gone without closing, or the channel was cut."""
+
+
+class ChannelTimeout(ChannelError):
+    """The other end took longer than the caller would wait."""
 
 
 class HostError(SeptumError):
