@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from lab.selinux import Machine
-from tests.labkit import BLUE, RED, SEPTUM, guest_context, inside, machine_with_septum, wait_for_socket
+from tests.labkit import BLUE, RED, SEPTUM, guest_context, inside, label_in, machine_with_septum, wait_for_socket
 
 pytestmark = pytest.mark.lab
 
@@ -95,9 +95,43 @@ def test_septumd_knows_its_clients_by_their_labels(machine: Machine) -> None:
     assert context.startswith("unconfined_u:unconfined_r:unconfined_t:")
     assert engine == "kernel"
     assert [answer[0] for answer in answers] == [True, True, False, False, False, False]
-    assert {answer[2] for answer in answers[2:]} == {"the loaded policy"}
+    # To start another's guest no rule is there; the question about one's own is of the same type and fails alike.
+    assert {answer[2] for answer in answers[2:]} == {"type enforcement"}
+    assert all(answer[3].startswith("there is no (allow septum_vm.process ") for answer in answers[2:])
     machine.run(["kill", str(pid)], check=True)
     done = machine.wait(pid, timeout=60)
     assert done.status == 0, done
     code = "from septum.daemon.main import main; main(['--state', '/tmp/septumd', '--verify'])"
     assert "are whole" in inside(machine, code, check=True).output
+
+
+_DAEMON = f"""#!/usr/bin/python3 -S
+import sys
+sys.path.insert(0, "{SEPTUM}")
+from septum.daemon.main import main
+main()
+"""
+
+
+def test_septumd_in_its_own_domain(machine: Machine) -> None:
+    """As an init system starts it: nothing is refused to it, and an administrator is answered."""
+    command = "/usr/bin/septumd"
+    machine.write(command, _DAEMON.encode())
+    machine.run(f"chmod 755 {command}; restorecon -F {command} 2>&1 | cat", check=True)
+    machine.run("mkdir -p /var/lib/septum; chmod 700 /var/lib/septum; restorecon -RF /var/lib/septum", check=True)
+    assert label_in(machine, command) == "system_u:object_r:septum_daemon_exec_t:s0"
+    machine.dmesg()
+    pid = machine.spawn([command])
+    wait_for_socket(machine, "/var/lib/septum/septumd.sock", pid)
+    assert ":septum_daemon_t:s0" in machine.read(f"/proc/{pid}/attr/current").decode()
+    guests = json.dumps([guest_context(RED), guest_context(BLUE)]).encode() + b"\n"
+    client = _CLIENT.replace("/tmp/septumd/", "/var/lib/septum/")
+    _, answers, engine = json.loads(inside(machine, client, stdin=guests, check=True).output)
+    assert (engine, answers[0][0], answers[2][0]) == ("kernel", True, False)
+    assert answers[2][3].startswith("there is no (allow septum_vm.process ")
+    machine.run(["kill", "-HUP", str(pid)], check=True)
+    machine.run(["kill", str(pid)], check=True)
+    done = machine.wait(pid, timeout=60)
+    assert done.status == 0, done
+    refused = [avc for avc in machine.avcs() if avc.denied and ":septum_daemon_t:" in avc.source]
+    assert refused == []

@@ -10,18 +10,24 @@ refuses for a file that tells no size; reading it takes less than a microsecond.
 import errno
 import os
 import struct
+import threading
 from collections.abc import Mapping, Sequence, Set
 from typing import Final
 
 from septum.access.engine import Access, Triple, Why
 from septum.access.question import Question
-from septum.errors import EngineGone, HostError
+from septum.errors import Denied, EngineGone, HostError
 from septum.host import selinux_kernel
+from septum.sepol import Memo, Policy
 
 __all__ = ["KernelEngine"]
 
 _STATUS: Final = struct.Struct("=5I")  # version, sequence, enforcing, policyload, deny_unknown
 _TRIES: Final = 1000
+# The loaded policy in libsepol, by its generation. One for the whole process: with two policies open, the second would
+# need a library of its own, and the right to execute a copy of it.
+_copies: dict[int, Memo | None] = {}
+_copying = threading.Lock()
 
 
 class KernelEngine:
@@ -32,7 +38,6 @@ class KernelEngine:
     """
 
     name = "kernel"
-    fingerprint = ""
 
     def __init__(self) -> None:
         self._numbers: dict[str, tuple[int, dict[str, int]]] = {}
@@ -51,6 +56,13 @@ class KernelEngine:
         except EngineGone:
             self.close()
             raise
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the policy as the kernel hands it out; "" where it may not be read."""
+        with _copying:
+            copy = self._readable()
+            return copy.policy.fingerprint if copy else ""
 
     def classes(self) -> Mapping[str, Set[str]]:
         return {name: permissions.keys() for name, (_, permissions) in self._classes().items()}
@@ -76,8 +88,10 @@ class KernelEngine:
         return [self._compute(triple, classes) for triple in triples]
 
     def explain(self, questions: Sequence[Question]) -> list[Why]:
-        # The kernel gives no reasons. Its policy can be read, but another one may be in force by then.
-        return [Why("the loaded policy", "") for _ in questions]
+        # The kernel gives no reasons. The policy that it decides by can be read back, and asked for them.
+        with _copying:
+            copy = self._readable()
+            return [_why(copy, question) for question in questions]
 
     def fileno(self) -> int:
         return -1
@@ -109,6 +123,25 @@ class KernelEngine:
         names = frozenset(name for name, bit in permissions.items() if allowed & bit)
         return Access(names, permissive=permissive)
 
+    def _readable(self) -> Memo | None:
+        """The loaded policy in libsepol; None where that can't be, or while another one is being loaded."""
+        generation = self.generation()
+        if generation not in _copies:
+            for copy in _copies.values():
+                if copy is not None:
+                    copy.policy.close()
+            _copies.clear()
+            try:
+                found = Memo(Policy.open(f"{selinux_kernel.FOLDER}/policy"))
+            except Denied:
+                found = None
+            if self.generation() != generation:
+                if found is not None:
+                    found.policy.close()
+                return None
+            _copies[generation] = found
+        return _copies[generation]
+
     def _classes(self) -> dict[str, tuple[int, dict[str, int]]]:
         """Class → number and permissions → bit, read again when another policy was loaded."""
         generation = self.generation()
@@ -116,3 +149,14 @@ class KernelEngine:
             self._numbers = selinux_kernel.classes()
             self._read_at = generation
         return self._numbers
+
+
+def _why(copy: Memo | None, question: Question) -> Why:
+    if copy is not None:
+        try:
+            found = copy.explain(*question)
+        except Denied as error:
+            return Why(error.what, error.rule)
+        if not found.allowed:
+            return Why(", ".join(found.reasons), found.constraint or found.rule)
+    return Why("the loaded policy", "")

@@ -59,20 +59,34 @@ def header(content: bytes, name: str) -> tuple[int, str]:
 
 def stream(content: bytes) -> int:
     """A C stream (FILE *) over a copy of the content; for `fclose`."""
-    copy = os.memfd_create("policy", os.MFD_CLOEXEC)
+    copy = _memfd()
     try:
         view = memoryview(content)
         while view:
             view = view[os.write(copy, view) :]
         os.lseek(copy, 0, os.SEEK_SET)
         file = libc.fdopen(copy, b"r+")
-    except BaseException:
+    except OSError as error:
         os.close(copy)
-        raise
+        raise _no_memory(error) from error
     if not file:
         os.close(copy)
         raise MemoryError("no C stream can be had")
     return int(file)
+
+
+def _memfd() -> int:
+    try:
+        return os.memfd_create("policy", os.MFD_CLOEXEC)
+    except OSError as error:
+        raise _no_memory(error) from error
+
+
+def _no_memory(error: OSError) -> PolicyError:
+    return PolicyError(
+        f"a policy can't be copied into memory: {error.strerror}",
+        rule="libsepol reads files only, and nobody may write the one that it reads",
+    )
 
 
 def refused(name: str) -> PolicyError:
@@ -157,7 +171,7 @@ class Database:
             self._library.sepol_policy_file_free(file)
 
     def _written_by(self, write: Callable[[int], int]) -> bytes:
-        copy = os.memfd_create("policy", os.MFD_CLOEXEC)
+        copy = _memfd()
         try:
             target = libc.fdopen(os.dup(copy), b"w")
             code = write(target)
