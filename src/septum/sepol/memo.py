@@ -35,6 +35,9 @@ __all__ = ["Memo"]
 
 _SEEN_MAX: Final = 1 << 17
 _CONTEXTS_MAX: Final = 1 << 15
+_LONG: Final = 256
+"""Characters of a context that is remembered by its text. Longer ones, of hundreds of categories that are listed one
+by one, are looked at each time: else they would fill the memory that the tables' sizes seem to bound."""
 
 
 class _Parsed(NamedTuple):
@@ -89,9 +92,10 @@ class Memo:
                 if len(self._known) >= _SEEN_MAX:
                     self._known.clear()
                 self._known[key] = mask
-        if len(self._seen) >= _SEEN_MAX:
-            self._seen.clear()
-        self._seen[source, target, tclass] = mask
+        if len(source) <= _LONG and len(target) <= _LONG:
+            if len(self._seen) >= _SEEN_MAX:
+                self._seen.clear()
+            self._seen[source, target, tclass] = mask
         return mask
 
     def _compute(self, source: str, target: str, tclass: str) -> int:
@@ -110,14 +114,17 @@ class Memo:
             found = _Parsed((user, role, kind), self._ranges.get(level) or self._range(level))
         else:
             found = _Parsed((context, "", ""), None)
-        if len(self._contexts) >= _CONTEXTS_MAX:
-            self._contexts.clear()
-        self._contexts[context] = found
+        if len(context) <= _LONG:
+            if len(self._contexts) >= _CONTEXTS_MAX:
+                self._contexts.clear()
+            self._contexts[context] = found
         return found
 
     def _range(self, level: str) -> Range:
         """Kept by itself: a guest, its images, sockets and memory share one."""
-        if len(self._ranges) >= _CONTEXTS_MAX:
-            self._ranges.clear()
-        found = self._ranges[level] = Range.parse(level, BOUNDS)
+        found = Range.parse(level, BOUNDS)
+        if len(level) <= _LONG:
+            if len(self._ranges) >= _CONTEXTS_MAX:
+                self._ranges.clear()
+            self._ranges[level] = found
         return found
