@@ -81,6 +81,10 @@ class TestAnswers:
             one.explain(T, OBJECT, "file", ["nothing"])
         with pytest.raises(UnknownName):
             one.explain(T, OBJECT, "file", ["nothing" * 100_000] * 100_000)
+        # However often the others are named, the last one counts.
+        for last, refused in (("write", True), ("nothing", True), ("open", False)):
+            (answer,) = one.explain_many([(T, OBJECT, "file", ["read"] * 5000 + [last])])
+            assert refused == (isinstance(answer, Denied) or not answer.allowed)
         (said,) = one.explain_many([(T, OBJECT, "file", ["read"])])
         assert not isinstance(said, Denied)
         assert said.rule == "(allow t o (file (read open)))"

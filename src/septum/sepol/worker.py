@@ -31,7 +31,7 @@ __all__ = ["Worker", "vet"]
 _BATCH: Final = 1 << 14  # questions of one message
 _OPENING: Final = 20.0  # seconds; a policy of Debian's size takes one
 _ERRORS: Final = {kind.__name__: kind for kind in (LabelError, PolicyError, Unenforceable, UnknownName, Denied)}
-_PERMISSIONS_MAX: Final = 64  # of one question; a class has 32
+_PERMISSIONS_MAX: Final = 32  # that a class can have
 _Q = TypeVar("_Q")
 _A = TypeVar("_A")
 
@@ -110,7 +110,8 @@ class Worker:
 
         def item(question: tuple[str, str, str, Sequence[str]]) -> list[Any]:
             *names, permissions = question
-            return [*map(_cut, names), [_cut(name) for name in permissions[:_PERMISSIONS_MAX]]]
+            # One more different name than a class can have: at least one of them is refused.
+            return [*map(_cut, names), [_cut(name) for name in [*dict.fromkeys(permissions)][: _PERMISSIONS_MAX + 1]]]
 
         return self._ask("explain", questions, item, _explanation)
 
