@@ -83,6 +83,17 @@ class Rules:
         return found
 
     @cached_property
+    def permissive(self) -> frozenset[str]:
+        """Types whose processes the kernel refuses nothing, and only records what the policy denies."""
+        return frozenset(self._words(r"\(typepermissive (\S+)\)"))
+
+    @property
+    def bounded_twice(self) -> frozenset[str]:
+        """Types whose bounds are types with bounds of their own."""
+        bounds = {child: parent for parent, child in self._find(r"\(typebounds (\S+) (\S+)\)")}
+        return frozenset(child for child, parent in bounds.items() if parent in bounds)
+
+    @cached_property
     def booleans(self) -> Mapping[str, bool]:
         return {name: value == "true" for name, value in self._find(r"\(boolean (\S+) (true|false)\)")}
 
@@ -135,35 +146,6 @@ class Rules:
                     block = self._conditional(found.start()) if found[0].startswith(" ") else None
                     condition, active = ("", True) if block is None else (block.condition, block.active)
                     yield Allow(found[1], found[2], tclass, tuple(found[3].split()), condition, active)
-
-    def quote(
-        self,
-        source: Sequence[str],
-        target: Sequence[str],
-        tclass: str,
-        granted: Sequence[str],
-        refused: Sequence[str],
-        reasons: Sequence[str],
-    ) -> str:
-        """The rule that a decision rests on, in one line.
-
-        Args:
-            source, target: contexts, split at colons.
-            tclass, granted, refused, reasons: of the decision.
-        """
-        if refused and "type enforcement" not in reasons:
-            if "role" in reasons:
-                return f"there is no (roleallow {source[1]} {target[1]})"
-            return f"the type that bounds {source[2]} may not {{ {' '.join(refused)} }} {tclass} of {target[2]}"
-        found = list(self.allows(source[2], target[2], tclass))
-        if not refused:
-            wanted = set(granted)
-            rules = [rule for rule in found if rule.active and wanted & set(rule.permissions)]
-            rules.sort(key=lambda rule: len(wanted - set(rule.permissions)))
-            return str(rules[0]) if rules else ""
-        switched_off = [rule for rule in found if not rule.active and set(refused) & set(rule.permissions)]
-        missing = f"there is no (allow {source[2]} {target[2]} ({tclass} ({' '.join(refused)})))"
-        return f"{missing}; switched off: {switched_off[0]}" if switched_off else missing
 
     def transition(self, source: str, target: str, tclass: str, name: str) -> str:
         """The context of what `source` makes, as `security_compute_sid` of security/selinux/ss/services.c finds it.
