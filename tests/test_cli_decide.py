@@ -152,6 +152,12 @@ class TestBatch:
                 child.stdin.write(f"{T} {OBJECT} file read\n")
                 child.stdin.flush()
                 assert child.stdout.readline().startswith(f"{number} allowed")
+            (who,) = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+            status = Path(f"/proc/{who}/status").read_text()
+            assert "NoNewPrivs:\t1" in status
+            if os.geteuid() == 0:  # a policy is as near to root's rights as whoever made it
+                assert "Uid:\t65534\t65534\t65534\t65534\n" in status
+                assert "CapPrm:\t0000000000000000\n" in status
             child.stdin.close()
             assert child.wait(20) == 0
 
@@ -190,7 +196,7 @@ class TestPolicies:
         def broken(*_: Any, **__: Any) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
-        monkeypatch.setattr(Policy, "open", broken)
+        monkeypatch.setattr(septum.cli.decide, "Policy", broken)
         parser = septum.cli.decide.ArgumentParser()
         septum.cli.decide.arguments(parser)
         options = parser.parse_args(["--policy", str(policy), T, OBJECT, "file", "read"])

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from septum.cli.common import add_json, add_state, folder, print_json, printable
 from septum.errors import PolicyError, SeptumError, Unenforceable, UsageError
-from septum.sepol import Explanation, Policy
-from septum.sepol.serve import end_with
+from septum.sepol import Explanation, Policy, image
+from septum.sepol.serve import confine, end_with
 
 HELP: Final = "say whether a policy allows something, and by which rule"
 _KERNEL: Final = "/sys/fs/selinux/policy"
@@ -56,7 +56,10 @@ def run(options: Namespace) -> int:
     status = _apart()
     if status is not None:
         return status
-    with Policy.open(_policy(options), booleans=booleans) as policy:
+    path = _policy(options)
+    content = image.read(path)
+    confine()
+    with Policy(content, booleans, path) as policy:
         return _batch(policy, json_lines=options.json) if options.batch else _single(policy, one, as_json=options.json)
 
 
@@ -126,7 +129,7 @@ def _boolean(text: str) -> tuple[str, bool]:
     return name, value == "on"
 
 
-def _policy(options: Namespace) -> str | bytes:
+def _policy(options: Namespace) -> str:
     if options.policy:
         return str(options.policy)
     if os.path.exists(_KERNEL):
@@ -146,7 +149,8 @@ def _policy(options: Namespace) -> str | bytes:
 def _apart() -> int | None:
     """Goes on in a child, and returns None there; in the parent, the exit status that the child came to.
 
-    A damaged policy can break libsepol, and then there has to be somebody left to say so.
+    A damaged policy can break libsepol, and then there has to be somebody left to say so. One that was made to do harm
+    finds nothing there to do it with: see `confine`.
     """
     life, end = os.pipe2(os.O_CLOEXEC)
     child = os.fork()

@@ -18,7 +18,7 @@ from septum.sepol.memo import Memo
 from septum.sepol.policy import Policy
 from septum.sepol.wire import receive, send
 
-__all__ = ["end_with", "serve"]
+__all__ = ["confine", "end_with", "serve"]
 
 _MEMORY: Final = 1 << 30
 """Bytes of address space. A worker with Debian's whole policy in it takes a tenth."""
@@ -42,7 +42,7 @@ def serve(channel: int, image: int, life: int, name: str, booleans: dict[str, bo
         try:
             with open(image, "rb") as file:
                 content = file.read()
-            _confine()
+            confine()
             policy = Policy(content, booleans, name)
             remembered = Memo(policy)
             opened = {
@@ -99,8 +99,14 @@ def end_with(life: int) -> None:
         raise SystemExit(0)
 
 
-def _confine() -> None:
-    """Gives up what is not needed, before the policy is looked at."""
+def confine() -> None:
+    """Gives up what a process that decides does not need, for good: root's rights, and more memory than a policy takes.
+
+    For before the policy is looked at.
+
+    Raises:
+        Unenforceable: the kernel refuses.
+    """
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # meant for whoever asks, which closes
     for kind, most in ((resource.RLIMIT_AS, _MEMORY), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NPROC, 0)):
