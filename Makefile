@@ -10,7 +10,7 @@ setup: packages $(VENV)/.made
 packages:
 	@./tools/packages
 
-$(VENV)/.made: pyproject.toml
+$(VENV)/.made: pyproject.toml tools/build_ring.py $(wildcard src/septum/ivc/*.[ch])
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@# A start pays for what the environment loads by itself (setuptools' .pth) and for modules that are not compiled.

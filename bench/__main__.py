@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from bench import allot, argv, decide, ledger, machine, memory, start
+from bench import access, allot, argv, decide, ledger, machine, memory, ring, start
 from bench.figures import BenchError, Result, render
 
 PARTS: Final[dict[str, Callable[[int], Result]]] = {
@@ -15,7 +15,9 @@ PARTS: Final[dict[str, Callable[[int], Result]]] = {
     "ledger": ledger.bench,
     "argv": argv.bench,
     "memory": memory.bench,
+    "access": access.bench,
     "decide": decide.bench,
+    "ring": ring.bench,
 }
 
 

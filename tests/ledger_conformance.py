@@ -82,6 +82,34 @@ class LedgerConformance:
         assert len(first.secret()) == 32
         assert len(set(first.secret())) > 8
 
+    def test_the_revision_tells_of_every_change(self, ledger: Ledger, open_ledger: Callable[[], Ledger]) -> None:
+        other = open_ledger()
+        seen = [(ledger.revision(), other.revision())]
+        assert (ledger.revision(), other.revision()) == seen[0]
+        ledger.admit(guest(1), claims(guest(1)))
+        seen.append((ledger.revision(), other.revision()))
+        other.end(guest(1).uuid)
+        seen.append((ledger.revision(), other.revision()))
+        other.release(guest(1).uuid)
+        seen.append((ledger.revision(), other.revision()))
+        for column in zip(*seen, strict=True):
+            assert len(set(column)) == 4
+        ledger.guests()
+        assert (ledger.revision(), other.revision()) == seen[-1]
+        other.close()
+
+    def test_a_bearer_is_found_by_each_of_its_claims(self, ledger: Ledger) -> None:
+        one = ledger.admit(guest(1), claims(guest(1)))
+        ledger.admit(guest(2), claims(guest(2)))
+        keys = [("uid", str(one.uid)), ("uuid", one.uuid), ("name", "acme/g1"), ("code", one.level[3:])]
+        for kind, key in keys:
+            assert ledger.bearer(kind, key) == (one.uuid, 1, "acme", "g1", one.level)
+        for kind, key in [("uid", "1"), ("name", "g1"), ("name", "bolt/g1"), ("realm", "acme"), ("none", "")]:
+            assert ledger.bearer(kind, key) is None
+        ledger.end(one.uuid)
+        ledger.release(one.uuid)
+        assert [ledger.bearer(kind, key) for kind, key in keys] == [None] * 4
+
     # realms
 
     def test_a_realm_comes_back_as_it_was_added(self, ledger: Ledger, open_ledger: Callable[[], Ledger]) -> None:

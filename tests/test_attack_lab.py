@@ -65,6 +65,7 @@ def test_with_both_drivers_nothing_gets_out(machine: Machine) -> None:
     assert "landlock" in objects["write"]["why"]
     assert objects["write*"]["outcome"] == "refused"
     assert "categories" in objects["write*"]["why"]
+    assert "(h1 dom h2 -Fail-)" in objects["write*"]["why"]
     assert by(report, "process of blue/b")["trace, signal, inspect, become*"]["verdict"] == "ok"
 
 
@@ -78,6 +79,8 @@ def test_selinux_alone_keeps_guests_apart_in_their_own_domain(machine: Machine) 
     assert by(report, "objects of blue/b")["write"]["error"] == "EACCES"
     assert by(report, "sockets of blue/b")["connect"]["error"] == "EACCES"
     assert by(report, "own confinement")["write its own label"]["error"] == "EACCES"
+    traced = by(report, "process of blue/b")["trace, signal, inspect, become*"]
+    assert "(h1 dom h2 -Fail-)" in traced["why"] or "there is no (allow " in traced["why"]
     context = next(avc.source for avc in machine.avcs() if 'comm="python3"' in avc.details and "_vm" in avc.source)
     assert context.startswith(guest_context("s0:"))
     assert "c" in context.split(":", 3)[3]

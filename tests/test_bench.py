@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import allot, argv, decide, ledger, libvirt, machine, memory, start
+from bench import access, allot, argv, decide, ledger, libvirt, machine, memory, ring, start, transports
 from bench.__main__ import main
 from bench.figures import BenchError, Figure, Goal, Result, added, ratio, render
 from bench.place import Place
@@ -48,6 +48,13 @@ def test_goals_have_a_direction() -> None:
     assert Goal("rate", 18, 17.5, "per s", most=False).met
     assert not Goal("rate", 17, 17.5, "per s", most=False).met
     assert "measured 46: MISSED" in render(Result("part", goals=(Goal("latency", 46, 45, "ms"),)))
+
+
+def test_access() -> None:
+    result = access.bench(2, calls=1000)
+    sound(result)
+    assert [goal.unit for goal in result.goals] == ["per s", "per s"]
+    assert sum("over the socket" in name for name in names(result)) == 2
 
 
 def test_allot() -> None:
@@ -94,6 +101,23 @@ def test_argv_is_a_line_that_septum_understands() -> None:
     read = argv.parse(argv.shlex.split(argv.LINE), cwd="/")
     assert len(read.argv) >= 80
     assert read.unknown == ()
+
+
+def test_ring() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    result = ring.bench(1, sizes=(64, 4096), volume=1 << 20, channels=20)
+    sound(result)
+    assert {"ring, C, 4,096 B", "ZeroMQ ipc, 64 B", "round trip of 64 B, Python", "20 idle channels"} <= names(result)
+    assert len(result.goals) == 7
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_receiver_that_fails_is_said() -> None:
+    def broken(_: int) -> transports.Opened:
+        return (lambda _: None), (lambda _: os._exit(3)), (lambda: None)
+
+    with pytest.raises(BenchError, match="the receiving process ended with 3"):
+        transports.seconds(transports.Way("broken", broken), 1, 1)
 
 
 @pytest.mark.root

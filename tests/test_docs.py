@@ -25,7 +25,7 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in _HEADING.findall(text)}
 
 
-@pytest.mark.parametrize("name", ["septum.1", "septum-qemu.1"])
+@pytest.mark.parametrize("name", ["septum.1", "septum-qemu.1", "septumd.8"])
 def test_manual_pages_are_those_of_the_parsers(name: str) -> None:
     assert (man.FOLDER / name).read_text() == man.pages()[name], "the parsers changed: python tools/man.py"
 
@@ -80,6 +80,6 @@ def test_tests_and_files_that_are_named_exist(page: Path) -> None:
         assert (ROOT / name).exists(), name
 
 
-@pytest.mark.parametrize("page", [*PAGES, *sorted(man.FOLDER.glob("*.1"))], ids=name_of)
+@pytest.mark.parametrize("page", [*PAGES, *sorted(man.FOLDER.glob("*.[18]"))], ids=name_of)
 def test_nothing_is_of_one_machine(page: Path) -> None:
     assert not re.search(r"/wor[k]/|/root/|/home/\w|file://|\bTODO\b|\bTBD\b", page.read_text())

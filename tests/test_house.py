@@ -21,10 +21,13 @@ MAY_IMPORT = {
     "policy": {"labels"},
     "ledger": {"labels"},
     "guests": set(),
-    "host": {"guests", "labels"},
+    "host": {"guests", "labels", "sepol"},
     "launch": {"labels", "ledger", "guests", "host"},
     "attack": {"labels", "ledger", "guests", "host", "launch"},
-    "cli": {"labels", "sepol", "policy", "ledger", "guests", "host", "launch", "attack"},
+    "access": {"labels", "sepol", "ledger", "host"},
+    "daemon": {"labels", "policy", "ledger", "host", "launch", "access"},
+    "ivc": {"labels"},
+    "cli": {"labels", "sepol", "policy", "ledger", "guests", "host", "launch", "attack", "access"},
 }
 # The modules behind `septum run` load nothing that costs a start noticeably (measured: docs/launching.md).
 LAUNCH_PATH = ("labels", "ledger", "guests", "host", "launch")

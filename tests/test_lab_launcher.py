@@ -95,7 +95,7 @@ def test_a_guest_gets_no_further_than_its_role(machine: Machine) -> None:
     """The kernel's word on what tests/test_policy_decisions.py asks of libsepol."""
     context = guest_context("s0:c1,c2")
     machine.run("septum reconcile; mkdir -p /var/lib/septum; touch /var/lib/septum/ledger.db", check=True)
-    tries = ["cat /var/lib/septum/ledger.db", "ls /var/lib/septum", "cat /proc/1/cmdline", "septum ps"]
+    tries = ["cat /var/lib/septum/ledger.db", "ls /var/lib/septum", "cat /proc/1/cmdline", f"{COMMAND} ps"]
     tries += [f"touch {folder}/x" for folder in ("/srv", "/run", "/tmp", "/dev/shm")]
     for one in tries:
         done = machine.run(one, context=context)

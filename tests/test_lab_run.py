@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from lab.selinux import GUEST_INITRD, GUEST_KERNEL, Done, Machine
+from septum.host.selinux_types import SVIRT
 from tests.labkit import (
     SEPTUM,
     ask,
@@ -38,7 +39,9 @@ def septum(machine: Machine, *words: str, check: bool = True) -> Done:
 class Guest:
     """A guest under `septum run`, with an image, content that its realm shares, and a monitor."""
 
-    def __init__(self, machine: Machine, name: str, realm: str = "r", driver: str = "selinux") -> None:
+    def __init__(
+        self, machine: Machine, name: str, realm: str = "r", driver: str = "selinux", types: str = "auto"
+    ) -> None:
         self.machine = machine
         self.disk, self.monitor = f"/srv/vms/{name}.img", f"/run/vms/{name}.qmp"
         machine.run(["truncate", "-s", "1M", self.disk], check=True)
@@ -48,7 +51,8 @@ class Guest:
         qemu += ["-blockdev", f"raw,node-name=base,read-only=on,file.driver=file,file.filename={BASE}"]
         qemu += ["-qmp", f"unix:{self.monitor},server=on,wait=off", "-pidfile", f"/run/vms/{name}.pid"]
         run = ["run", "--driver", driver, "--realm", realm, "--name", name, "--share", BASE, "--", *qemu]
-        self.pid = machine.spawn(["python3", "-m", "septum", *run], environment=PYTHON)
+        environment = {**PYTHON, "SEPTUM_SELINUX_TYPES": types}
+        self.pid = machine.spawn(["python3", "-m", "septum", *run], environment=environment)
 
     def up(self) -> "Guest":
         wait_for_socket(self.machine, self.monitor, self.pid)
@@ -96,6 +100,21 @@ def test_labels_are_in_force_and_back_afterwards(machine: Machine, driver: str, 
         assert machine.wait(guest.pid).status == -9
     guest.wait_until_restored()
     assert [avc for avc in machine.avcs() if avc.denied and avc.source == guest_context(guest.level)] == []
+
+
+def test_libvirts_types_do_where_they_are_asked_for(machine: Machine) -> None:
+    guest = Guest(machine, "red", types="svirt").up()
+    context = f"{SVIRT.process}:{guest.level}"
+    assert guest.context == context
+    assert label_in(machine, guest.disk) == f"{SVIRT.image}:{guest.level}"
+    # Whoever asks later need not know which types it was started with.
+    explained = json.loads(septum(machine, "explain", "--json", "red", guest.disk).output)
+    (verdict,) = [verdict for verdict in explained["rw"]["by"] if verdict["mechanism"] == "selinux"]
+    assert verdict["allowed"]
+    assert context in verdict["rule"]
+    ask(machine, guest.monitor, "quit")
+    guest.wait_until_restored()
+    assert [avc for avc in machine.avcs() if avc.denied and avc.source == context] == []
 
 
 def test_reconcile_puts_back_what_a_killed_watcher_could_not(machine: Machine) -> None:

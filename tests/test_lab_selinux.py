@@ -64,10 +64,15 @@ def test_spawned_programs_are_waited_for(machine: Machine) -> None:
 def test_the_kernel_keeps_labels_apart_and_says_so(machine: Machine) -> None:
     machine.run(f"mkdir /srv/d; echo secret >/srv/d/disk; chcon {image_context(BLUE)} /srv/d/disk", check=True)
     machine.dmesg()
+
+    def about_the_disk() -> list[Avc]:
+        # The shell looks for translations, which QEMU has no need of.
+        return [avc for avc in machine.avcs() if avc.target == image_context(BLUE)]
+
     assert machine.run("cat /srv/d/disk", context=guest_context(BLUE)).output == "secret\n"
-    assert machine.avcs() == []
+    assert about_the_disk() == []
     assert machine.run("cat /srv/d/disk", context=guest_context(RED)).status == 1
-    (avc,) = [avc for avc in machine.avcs() if avc.cls == "file"]
+    (avc,) = about_the_disk()
     assert avc._replace(details="") == Avc(
         guest_context(RED), image_context(BLUE), "file", frozenset({"read"}), True, True, ""
     )

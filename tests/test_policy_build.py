@@ -16,6 +16,7 @@ import septum.policy
 from septum.errors import HostError, NotFound, PolicyError
 from septum.policy import (
     FILE,
+    LABELLED,
     TARGETS,
     Built,
     Source,
@@ -57,9 +58,9 @@ CLASSES = {
 
 def test_public_names_are_pinned() -> None:
     assert sorted(septum.policy.__all__) == [
-        "Built", "FILE", "FORMAT", "MODULE", "SVIRT_MODULE", "Source", "Store", "Summary", "TARGETS", "Target", "build",
-        "compile_cil", "fingerprint", "install", "installed", "load_module", "marker", "marker_context", "module",
-        "source_fingerprint", "sources", "summarise", "svirt",
+        "Built", "FILE", "FORMAT", "LABELLED", "MODULE", "SVIRT_MODULE", "Source", "Store", "Summary", "TARGETS",
+        "Target", "build", "compile_cil", "fingerprint", "install", "installed", "load_module", "marker",
+        "marker_context", "module", "relabel", "source_fingerprint", "sources", "summarise", "svirt",
     ]  # fmt: skip
 
 
@@ -84,6 +85,16 @@ def test_a_build_is_the_same_each_time_and_names_its_sources() -> None:
     assert summary.classes == tuple(sorted(CLASSES))
     assert summary.counts["categories"] == 1024
     assert [name for name, value in summary.booleans.items() if value] == ["septum_use_network"]
+
+
+def test_what_the_module_labels_is_relabelled_at_a_load() -> None:
+    named = {
+        str(statement[1]).strip('"').removesuffix("(/.*)?")
+        for source in sources("module")
+        for _, statement in statements(source.text)
+        if statement[0] == "filecon"
+    }
+    assert named == set(LABELLED)
 
 
 def test_the_module_is_one_file_of_all_its_sources() -> None:

@@ -1,4 +1,4 @@
-"""Writes docs/man/septum.1 and docs/man/septum-qemu.1: ``python tools/man.py``.
+"""Writes docs/man/septum.1, septum-qemu.1 and septumd.8: ``python tools/man.py``.
 
 Verbs, options and their help come from the parsers, the rest is here. A test compares the files with what this gives.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from septum import __version__
 from septum.cli.main import VERBS, verb
+from septum.daemon.main import HELP, arguments
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "man"
 
@@ -48,6 +49,15 @@ _FILES = (
         "root's ledger: ledger.db, the watcher's socket and log (watch.sock, watch.log), two locks; "
         "standalone.policy, if it was loaded",
     ),
+)
+_SIGNALS = (
+    ("SIGHUP", "loads the policy anew; the old one stays if that fails"),
+    ("SIGTERM, SIGINT", "answers what was sent, and ends"),
+)
+_DAEMON_FILES = (
+    ("septumd.sock", "in the state folder: where it listens, unless it was passed a socket or \\-\\-socket"),
+    ("standalone.policy", "in the state folder: the policy for libsepol"),
+    ("decisions/", "in the state folder: the record"),
 )
 _STATUS = (
     ("125", "septum failed, or a rule forbids it; nothing runs"),
@@ -130,13 +140,33 @@ def septum_qemu() -> str:
     return "\n".join(lines) + "\n"
 
 
+def septumd() -> str:
+    """The page septumd(8)."""
+    parser = ArgumentParser(prog="septumd")
+    arguments(parser)
+    lines = [f'.TH SEPTUMD 8 "" "septum {__version__}" "septum"', ".SH NAME", f"septumd \\- {roff(HELP)}"]
+    lines += [".SH SYNOPSIS", ".B septumd", "[options]", ".SH DESCRIPTION"]
+    lines += [
+        "Decides by SELinux where that enforces, else by a compiled policy through libsepol, and records each decision",
+        "before it answers. Clients are identified by the kernel: label, uid, process. It takes a socket and sends",
+        "notices as sd_listen_fds(3) and sd_notify(3) say.", ".SH OPTIONS",
+    ]  # fmt: skip
+    for action in parser._actions:
+        if action.dest != "help":
+            lines += _option(parser, action)
+    lines += [*_table("SIGNALS", _SIGNALS), *_table("ENVIRONMENT", _ENVIRONMENT[:1]), *_table("FILES", _DAEMON_FILES)]
+    lines += _table("EXIT STATUS", (("0", "it was told to stop"), ("125", "it can't start, or it failed"), _STATUS[-1]))
+    lines += [".SH SEE ALSO", ".BR septum (1)"]
+    return "\n".join(lines) + "\n"
+
+
 def pages() -> dict[str, str]:
     """File name → content, whatever SEPTUM_* is set here."""
     saved = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("SEPTUM_")}
     columns = os.environ.get("COLUMNS")
     try:
         os.environ["COLUMNS"] = "200"
-        return {"septum.1": septum(), "septum-qemu.1": septum_qemu()}
+        return {"septum.1": septum(), "septum-qemu.1": septum_qemu(), "septumd.8": septumd()}
     finally:
         os.environ.update(saved)
         if columns is None:

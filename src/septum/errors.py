@@ -6,18 +6,29 @@
     ├── UsageError                  2    the command line of septum itself is wrong
     ├── Denied                           a rule forbids it; broken input denies too, so it fails closed by type
     │   ├── ArgvError                    a QEMU command line that can't be understood or may not be run
+    │   ├── ChannelDenied                a channel's memory, or what was asked of a channel, that breaks its rules
+    │   │   └── ChannelPoisoned          the other end broke them: the channel is given up
     │   ├── ImageError                   an image or its chain that can't be trusted
     │   ├── LabelError                   a malformed category set, level, range or context
-    │   ├── PolicyError                  a policy that does not compile, or is not one
+    │   ├── PolicyError                  a policy that does not compile, can't be read, or is none
+    │   │   └── PolicyLacks              a policy without a class or a permission that septum decides by
     │   ├── Held                         somebody else has it
     │   ├── Exhausted                    none left
+    │   ├── MessageError                 bytes on septumd's socket that its protocol does not know
     │   ├── Unenforceable                nothing on this host can enforce what was asked
     │   └── UnknownName                  a class, permission or boolean that the policy does not have
-    ├── EngineGone                       the security server that decides is gone
+    ├── ChannelError                     a channel can't be used now
+    │   ├── ChannelBusy                  another thread or task is in it
+    │   ├── ChannelClosed                one of its ends was closed
+    │   ├── ChannelLost                  the other end is gone without closing, or the channel was cut
+    │   └── ChannelTimeout               the other end took too long
     ├── HostError                        the kernel refused a step
     ├── LedgerError                      the ledger can't be used
     │   ├── LedgerCorrupt
     │   └── LedgerTooNew
+    ├── DecisionLogError                 decisions can't be recorded, so none is made
+    │   └── DecisionLogCorrupt           the record of decisions is damaged
+    ├── EngineGone                       the security server that decides is gone
     ├── CannotExecute               126
     └── NotFound                    127
 
@@ -27,6 +38,15 @@ A message says what happened, to which object, who holds it, by which rule, and 
 __all__ = [
     "ArgvError",
     "CannotExecute",
+    "ChannelBusy",
+    "ChannelClosed",
+    "ChannelDenied",
+    "ChannelError",
+    "ChannelLost",
+    "ChannelPoisoned",
+    "ChannelTimeout",
+    "DecisionLogCorrupt",
+    "DecisionLogError",
     "Denied",
     "EngineGone",
     "Exhausted",
@@ -37,8 +57,10 @@ __all__ = [
     "LedgerCorrupt",
     "LedgerError",
     "LedgerTooNew",
+    "MessageError",
     "NotFound",
     "PolicyError",
+    "PolicyLacks",
     "SeptumError",
     "Unenforceable",
     "UnknownName",
@@ -104,6 +126,14 @@ class ArgvError(Denied):
     """A QEMU command line that can't be understood, or that may not be run."""
 
 
+class ChannelDenied(Denied):
+    """A channel's memory, or what was asked of a channel, that breaks its rules."""
+
+
+class ChannelPoisoned(ChannelDenied):
+    """The other end of a channel broke its rules: the channel is given up, for good."""
+
+
 class ImageError(Denied):
     """An image, or the chain it starts, that can't be trusted."""
 
@@ -116,12 +146,20 @@ class PolicyError(Denied):
     """A policy that does not compile, can't be loaded, or is none."""
 
 
+class PolicyLacks(PolicyError):
+    """A policy without a class or a permission that septum decides by; the message names each."""
+
+
 class Held(Denied):
     """Somebody else has it; `holder` says who."""
 
 
 class Exhausted(Denied):
     """None left, of what the message names."""
+
+
+class MessageError(Denied):
+    """Bytes on septumd's socket that its protocol does not know, or that are beyond its bounds."""
 
 
 class Unenforceable(Denied):
@@ -132,8 +170,24 @@ class UnknownName(Denied):
     """A class, permission, boolean or the like that the policy does not have."""
 
 
-class EngineGone(SeptumError):
-    """The security server that decides is gone: all is denied until it is back."""
+class ChannelError(SeptumError):
+    """A channel can't be used now."""
+
+
+class ChannelBusy(ChannelError):
+    """Another thread or task is in this end of the channel."""
+
+
+class ChannelClosed(ChannelError):
+    """One of the channel's ends was closed in order; everything sent before was received."""
+
+
+class ChannelLost(ChannelError):
+    """The other end is gone without closing, or the channel was cut."""
+
+
+class ChannelTimeout(ChannelError):
+    """The other end took longer than the caller would wait."""
 
 
 class HostError(SeptumError):
@@ -160,6 +214,18 @@ class LedgerCorrupt(LedgerError):
 
 class LedgerTooNew(LedgerError):
     """A later septum wrote this ledger."""
+
+
+class DecisionLogError(SeptumError):
+    """Decisions can't be recorded, so none is made."""
+
+
+class DecisionLogCorrupt(DecisionLogError):
+    """The record of decisions is damaged; the message names the first block that does not fit."""
+
+
+class EngineGone(SeptumError):
+    """The security server that decides is gone: all is denied until it is back."""
 
 
 class CannotExecute(SeptumError):

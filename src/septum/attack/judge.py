@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Final
 
 from septum.attack.model import Expectation
@@ -9,6 +10,8 @@ from septum.attack.stage import facts_of
 from septum.guests.resource import CommandLine
 from septum.host import credentials, dac, kernel, namespaces, seccomp
 from septum.host.driver import Confinement, Driver, Facts
+from septum.host.selinux import SelinuxDriver
+from septum.host.selinux_rules import quote
 
 _NOTHING: Final = "no mechanism is known to refuse it"
 _SCOPE_ABI: Final = 6  # signals and abstract unix sockets (docs/landlock.md)
@@ -21,10 +24,12 @@ class Predictor:
         guest: whose emulator is played.
         drivers: what confines the attacker.
         command: the guest's command line.
+        other: the SELinux level of another guest, so that the rule that refuses it can be quoted; "" if there is none.
     """
 
-    def __init__(self, guest: Confinement, drivers: Sequence[Driver], command: CommandLine) -> None:
+    def __init__(self, guest: Confinement, drivers: Sequence[Driver], command: CommandLine, other: str = "") -> None:
         self.guest = guest
+        self._other = other
         self.drivers = drivers
         self.names = {driver.name for driver in drivers}
         self.abi = kernel.landlock_abi() if "landlock" in self.names else 0
@@ -61,7 +66,7 @@ class Predictor:
         facts, way = facts_of(path)
         said = [self._way(way), self._modes(facts, access)] if facts else []
         if "selinux" in self.names:
-            return self.rule("selinux: another guest's label")
+            return self.rule(self._another_guests)
         if self.guest.uid < 0 and facts is not None and facts.uid == os.geteuid():
             return self.owner(facts.uid)
         return self.rule(next((f"dac: {rule}" for _, allowed, rule in said if allowed is False), _NOTHING))
@@ -88,7 +93,7 @@ class Predictor:
     def owner(self, uid: int) -> Expectation:
         """Of chmod and its like, which take the owner and are not Landlock's business."""
         if "selinux" in self.names:
-            return self.rule("selinux: another guest's label")
+            return self.rule(self._another_guests)
         if self.guest.uid < 0:
             return Expectation("gap", f"uid {uid} is the caller's, and Landlock sees no such calls")
         return self.rule(f"dac: it is uid {uid}'s" if uid != self.guest.uid else _NOTHING)
@@ -97,11 +102,11 @@ class Predictor:
         """Of choosing another process's CPUs."""
         if self.guest.uid < 0 and "selinux" not in self.names:
             return Expectation("gap", "the uid is shared, and QEMU's threads choose each other's CPUs by this call")
-        return self.rule("dac: it is another uid's" if self.guest.uid >= 0 else "selinux: another process's label")
+        return self.rule("dac: it is another uid's" if self.guest.uid >= 0 else self._another_process)
 
     def process(self, name: str) -> Expectation:
         """Of looking into another process: ptrace_may_access decides for memory, links and descriptors alike."""
-        domain = "landlock: not in the attacker's domain" if self.abi else "selinux: another process's label"
+        domain = "landlock: not in the attacker's domain" if self.abi else self._another_process
         return self.rule(f"{name}: {self._uid()}{domain}")
 
     def signal(self) -> Expectation:
@@ -115,7 +120,7 @@ class Predictor:
     def ipc(self, name: str) -> Expectation:
         if self.guest.uid >= 0 and "landlock" in self.names:
             return self.rule("an IPC namespace of the guest's own")
-        return self.call(name, "selinux: another process's label" if "selinux" in self.names else "")
+        return self.call(name, self._another_process if "selinux" in self.names else "")
 
     def abstract(self) -> Expectation:
         if self.network_is_own:
@@ -123,7 +128,7 @@ class Predictor:
         if self.abi >= _SCOPE_ABI:
             return self.rule("landlock: abstract sockets stay in the domain")
         if "selinux" in self.names:
-            return self.rule("selinux: another process's label")
+            return self.rule(self._another_process)
         return Expectation("gap", f"Landlock ABI {self.abi} knows no scope for abstract sockets")
 
     def network(self) -> Expectation:
@@ -151,7 +156,7 @@ class Predictor:
         if kind == "stream" and "connect" in self.filtered:
             return self.rule(f"seccomp: {self.filtered['connect']}")
         if "selinux" in self.names:
-            return self.rule("selinux: another process's label")
+            return self.rule(self._another_process)
         why = "the command line opens connections" if kind == "stream" else "sendmsg hides its address from seccomp"
         return Expectation("gap", f"{why}, its mode lets everybody, and Landlock before ABI 9 sees no such sockets")
 
@@ -162,6 +167,24 @@ class Predictor:
         if self.names == {"selinux"}:
             return Expectation("gap", "the host's policy decides; it stays in the domain")
         return self.rule("landlock: only QEMU and its loader may be executed")
+
+    @cached_property
+    def _another_process(self) -> str:
+        rule = self._quoted("process", "ptrace") or "another process's label"
+        return f"selinux: {rule}"
+
+    @cached_property
+    def _another_guests(self) -> str:
+        rule = self._quoted("file", "setattr") or "another guest's label"
+        return f"selinux: {rule}"
+
+    def _quoted(self, cls: str, permission: str) -> str:
+        """The rule that refuses it on what another guest has."""
+        selinux = next((driver for driver in self.drivers if isinstance(driver, SelinuxDriver)), None)
+        if selinux is None or not self._other:
+            return ""
+        target = selinux.types.process if cls == "process" else selinux.types.image
+        return quote(selinux.context(self.guest), f"{target}:{self._other}", cls, [permission])
 
     def _uid(self) -> str:
         return f"uid {self.guest.uid} is nobody else's; " if self.guest.uid >= 0 else ""

@@ -13,6 +13,7 @@ from septum.errors import HostError
 from septum.host import selinux_kernel as se
 from septum.host.driver import Driver
 from septum.host.selinux import SelinuxDriver
+from septum.host.selinux_rules import quote
 
 _TITLE: Final = "QEMU itself"
 _NAMESPACES: Final = ("ipc", "net", "mnt", "user", "pid")
@@ -95,7 +96,8 @@ def _ask(
     except HostError as error:
         return Result(title, name, target, "refused", "", "inconclusive", error.what, True)
     allowed = sorted(permissions if decision.permissive else decision.allowed)
-    why = f"selinux: no rule allows {source} {context}:{cls}"
+    rule = quote(source, context, cls, permissions - frozenset(allowed))
+    why = f"selinux: {rule or f'no rule allows {source} {context}:{cls}'}"
     return Result(title, name, target, "refused", why, _SAID[bool(allowed)], ", ".join(allowed), True)
 
 

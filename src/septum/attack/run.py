@@ -94,7 +94,9 @@ def _attack(name: str, stage: Stage, command: CommandLine, chosen: Sequence[Driv
     names = {driver.name for driver in chosen}
     # A domain is entered by exec, which Landlock allows for QEMU alone: next to Landlock, SELinux can only be asked.
     tried = [driver for driver in chosen if driver.name != "selinux" or len(names) == 1]
-    tries = list(attempts(stage, Predictor(stage.guest, tried, command)))
+    levels = (victim.process.context.split(":", 3)[3:] for victim in stage.victims)
+    other = next((level for found in levels for level in found), "")
+    tries = list(attempts(stage, Predictor(stage.guest, tried, command, other)))
     mode: Mode = "attempted"
     notes = [f"{stage.more} more guests run and were left alone"] if stage.more else []
     asked = outside.asked(stage, chosen) if "selinux" in names else []

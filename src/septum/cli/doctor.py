@@ -5,6 +5,8 @@ import os
 from argparse import ArgumentParser, Namespace
 from typing import Any, Final
 
+from septum.access.client import LOCK
+from septum.access.log import FOLDER
 from septum.cli import policy
 from septum.cli.common import add_json, add_state, folder, open_ledger, print_json
 from septum.errors import SeptumError
@@ -23,6 +25,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     report: dict[str, Any] = {"drivers": [], "qemu": _qemu(), "ledger": _ledger(options)}
+    report["septumd"] = _daemon(options)
     for driver, availability in drivers.probe_all():
         report["drivers"].append({"name": driver.name, **availability._asdict(), "details": dict(availability.details)})
     if not os.path.isdir(SELINUXFS):
@@ -61,7 +64,7 @@ def _ledger(options: Namespace) -> dict[str, Any]:
         "stuck": [],
         "audit": 0,
         "policy": {},
-        "watcher": _watcher(path),
+        "watcher": _held(os.path.join(path, "watch.lock")),
     }
     try:
         ledger = open_ledger(options)
@@ -77,10 +80,18 @@ def _ledger(options: Namespace) -> dict[str, Any]:
     return found
 
 
-def _watcher(path: str) -> bool:
-    """Whether a watcher runs: it holds its lock as long as it lives."""
+def _daemon(options: Namespace) -> dict[str, Any]:
+    """Whether septumd runs here, and how much it has recorded."""
+    path = folder(options)
+    decisions = os.path.join(path, FOLDER)
+    files = [entry.stat().st_size for entry in os.scandir(decisions)] if os.path.isdir(decisions) else []
+    return {"runs": _held(os.path.join(path, LOCK)), "bytes": sum(files)}
+
+
+def _held(lock: str) -> bool:
+    """Whether somebody holds a lock: septum's processes do as long as they live."""
     try:
-        fd = os.open(os.path.join(path, "watch.lock"), os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return False
     try:
@@ -115,5 +126,8 @@ def _print(report: dict[str, Any]) -> None:
     for target, found in ledger["policy"].items():
         print(f"     policy {target}: {policy.SAYS[found]}")
     print(f"     watcher: {'runs' if ledger['watcher'] else 'not running (it is started with the first guest)'}")
+    if report["septumd"]["runs"] or report["septumd"]["bytes"]:
+        runs = "runs" if report["septumd"]["runs"] else "not running"
+        print(f"     septumd: {runs}; {report['septumd']['bytes'] >> 10} KiB of decisions (check: septumd --verify)")
     if not report["enforces"]:
         print("Nothing here keeps guests apart: septum refuses to run any, but with --unconfined.")

@@ -13,6 +13,7 @@ from septum.launch import state
 from septum.ledger.protocol import Ledger
 from septum.ledger.sqlite import SqliteLedger
 from septum.policy import (
+    LABELLED,
     TARGETS,
     Target,
     build,
@@ -22,6 +23,7 @@ from septum.policy import (
     load_module,
     marker_context,
     module,
+    relabel,
     source_fingerprint,
     summarise,
 )
@@ -30,8 +32,7 @@ HELP: Final = "build, load and examine the policy"
 _LOADED: Final = f"{se.FOLDER}/policy"
 _OWN_TYPE: Final = "system_u:system_r:septum_vm.process:s0"
 _DONE: Final[dict[Target, str]] = {
-    "module": "The kernel has it. Files that were there before get septum's types by: restorecon -RF "
-    "/usr/local/bin/septum* /usr/bin/septum* /var/lib/septum",
+    "module": "The kernel has it, and septum's own files have its types.",
     "standalone": "Engines take it when they start, or are told to read it again.",
 }
 
@@ -115,6 +116,7 @@ def _load(options: Namespace) -> int:
     if target == "module":
         built = load_module(with_svirt=options.svirt)
         se.canonical(marker_context("module"))
+        relabel(LABELLED)
         in_force = _of_kernel() or built.fingerprint
     else:
         built = build(target)

@@ -18,6 +18,7 @@ from septum.host import selinux_kernel as se
 from septum.host.driver import Availability, Confinement, Entry, Facts, Item, Operation, Step, Verdict
 from septum.host.ownership import made
 from septum.host.selinux_context import Relabel
+from septum.host.selinux_rules import quote
 from septum.host.selinux_types import SETS, Types, likely
 from septum.labels import CategorySet, Context, context_text
 from septum.lean import TYPE_CHECKING
@@ -137,13 +138,16 @@ class SelinuxDriver:
         try:
             decision = se.decide(source, facts.context, cls, wanted)
             if not decision.refused:
-                return Verdict(self.name, True, f"allow {source} {facts.context}:{cls} {_braced(wanted)}")
+                rule = quote(source, facts.context, cls, wanted)
+                return Verdict(self.name, True, rule or f"allow {source} {facts.context}:{cls} {_braced(wanted)}")
             at_own_level = se.decide(source, f"{_without_level(facts.context)}:{guest.level}", cls, wanted)
         except HostError as error:
             return Verdict(self.name, None, error.what)
+        rule = quote(source, facts.context, cls, decision.refused)
         if not at_own_level.refused:
-            rule = f"its categories {_level(facts.context)} are not within the guest's {guest.level}"
-        else:
+            categories = f"its categories {_level(facts.context)} are not within the guest's {guest.level}"
+            rule = f"{categories}: {rule}" if rule else categories
+        elif not rule:
             rule = f"no rule allows {source} {facts.context}:{cls} {_braced(decision.refused)}"
         return Verdict(self.name, decision.permissive, rule)
 

@@ -79,10 +79,36 @@ def decide(source: str, target: str, cls: str, permissions: frozenset[str]) -> D
         HostError: EINVAL for an unknown context, class or permission; EACCES if this process may not ask.
     """
     bits = {name: 1 << _number(f"class/{cls}/perms/{name}", cls, name) - 1 for name in permissions}
-    reply = _ask("access", f"{source} {target} {_number(f'class/{cls}/index', cls)}", target=target).split()
-    allowed, flags = int(reply[0], 16), int(reply[5], 16)
+    allowed, permissive = vector(source, target, _number(f"class/{cls}/index", cls))
     granted = frozenset(name for name, bit in bits.items() if allowed & bit)
-    return Decision(granted, permissions - granted, bool(flags & _AVD_FLAGS_PERMISSIVE))
+    return Decision(granted, permissions - granted, permissive)
+
+
+def vector(source: str, target: str, number: int) -> tuple[int, bool]:
+    """The access vector for two contexts and the number of a class: what is allowed, as bits, and whether the source's
+    domain is permissive.
+
+    Raises:
+        HostError: as from `decide`.
+    """
+    reply = _ask("access", f"{source} {target} {number}", target=target).split()
+    return int(reply[0], 16), bool(int(reply[5], 16) & _AVD_FLAGS_PERMISSIVE)
+
+
+def classes() -> dict[str, tuple[int, dict[str, int]]]:
+    """All classes of the loaded policy: number, and permissions with their bits.
+
+    Raises:
+        HostError: selinuxfs can't be read.
+    """
+    found = {}
+    for name in _list("class"):
+        permissions = {
+            permission: 1 << _number(f"class/{name}/perms/{permission}", name, permission) - 1
+            for permission in _list(f"class/{name}/perms")
+        }
+        found[name] = (_number(f"class/{name}/index", name), permissions)
+    return found
 
 
 def current() -> str:
@@ -149,6 +175,13 @@ def _read(name: str) -> str:
     try:
         with open(f"{FOLDER}/{name}", "rb", buffering=0) as file:
             return file.read(_REPLY_SIZE).rstrip(b"\0\n").decode("ascii", "replace")
+    except OSError as error:
+        raise kernel.oserror("reading selinuxfs", error.errno or 0, target=f"{FOLDER}/{name}") from error
+
+
+def _list(name: str) -> list[str]:
+    try:
+        return sorted(os.listdir(f"{FOLDER}/{name}"))
     except OSError as error:
         raise kernel.oserror("reading selinuxfs", error.errno or 0, target=f"{FOLDER}/{name}") from error
 

@@ -85,6 +85,21 @@ class Database:
         """A ``with`` block whose queries see one state."""
         return Transaction(self, "DEFERRED", True)
 
+    def revision(self) -> tuple[int, int]:
+        """Another value after each change of the file.
+
+        ``data_version`` counts what other connections committed (sqlite.org/pragma.html#pragma_data_version), and
+        `total_changes` the rows that this one changed.
+
+        Raises:
+            LedgerError: the file can't be read.
+        """
+        try:
+            (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        except _sqlite3.Error as error:
+            raise self.explain(error) from error
+        return version, self._connection.total_changes
+
     def run(self, sql: str, *values: object) -> int:
         """Runs a statement; returns how many rows it changed."""
         return self._execute(sql, values).rowcount

@@ -14,7 +14,7 @@ realm code included, as the kernel prints them), ``realm`` (key: its name), ``re
 from __future__ import annotations
 
 from septum.lean import TYPE_CHECKING, Protocol
-from septum.ledger.records import AuditRecord, Entry, Guest, Hold, Realm, State
+from septum.ledger.records import AuditRecord, Bearer, Entry, Guest, Hold, Realm, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -31,6 +31,11 @@ class Ledger(Protocol):
 
     def secret(self) -> bytes:
         """32 random bytes, made with the ledger: the key that makes allotment unpredictable."""
+
+    def revision(self) -> tuple[int, ...]:
+        """Another value after each change of the ledger, whoever made it; it may also differ without one. Values of
+        different objects can't be compared. Cheap: what was read may be kept until it differs.
+        """
 
     # realms
 
@@ -77,6 +82,9 @@ class Ledger(Protocol):
         Raises:
             Denied: several guests have the name.
         """
+
+    def bearer(self, kind: str, key: str) -> Bearer | None:
+        """The guest that has this claim. It takes as long whether there is one or not."""
 
     def begin(self, uuid: str, holds: Sequence[Hold], entries: Sequence[Entry]) -> list[Entry]:
         """`admitted` → `starting`: takes all holds and writes the journal, or does nothing.

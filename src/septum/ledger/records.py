@@ -72,6 +72,20 @@ class Guest(NamedTuple):
     details: Mapping[str, Any]
 
 
+class Bearer(NamedTuple):
+    """Who bears a label, as far as a decision needs it.
+
+    Attributes:
+        uuid, incarnation, realm, name, level: of the guest.
+    """
+
+    uuid: str
+    incarnation: int
+    realm: str
+    name: str
+    level: str
+
+
 class Hold(NamedTuple):
     """A guest's claim on an object.
 

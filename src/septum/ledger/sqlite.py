@@ -10,7 +10,7 @@ from septum.lean import TYPE_CHECKING
 from septum.ledger import audit, holding, rules
 from septum.ledger.codec import canonical, parse
 from septum.ledger.database import Database
-from septum.ledger.records import AuditRecord, Entry, Guest, Hold, Realm, State
+from septum.ledger.records import AuditRecord, Bearer, Entry, Guest, Hold, Realm, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +27,10 @@ _GUEST = (
 _CLAIM = (
     "SELECT c.key, c.realm, g.realm, g.name, g.uuid FROM claims AS c LEFT JOIN guests AS g ON g.uuid = c.guest"
     " WHERE c.kind = ?"
+)
+_BEARER = (
+    "SELECT g.uuid, g.incarnation, g.realm, g.name, g.level FROM claims AS c JOIN guests AS g ON g.uuid = c.guest"
+    " WHERE c.kind = ? AND c.key = ?"
 )
 
 
@@ -65,6 +69,9 @@ class SqliteLedger:
             LedgerCorrupt: with the first damage found.
         """
         self._db.check()
+
+    def revision(self) -> tuple[int, ...]:
+        return self._db.revision()
 
     # realms
 
@@ -164,6 +171,11 @@ class SqliteLedger:
                 remedy="say which: " + ", ".join(f"{guest.realm}/{guest.name}" for guest in named),
             )
         return named[0] if named else None
+
+    def bearer(self, kind: str, key: str) -> Bearer | None:
+        with self._db.read():
+            row = self._db.row(_BEARER, kind, key)
+        return None if row is None else Bearer(*row)
 
     def begin(self, uuid: str, holds: Sequence[Hold], entries: Sequence[Entry]) -> list[Entry]:
         merged = rules.merge_holds(holds)

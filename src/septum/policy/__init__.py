@@ -1,7 +1,7 @@
 """The policy that keeps guests apart, written in CIL, and its builds. See docs/policy.md."""
 
 from septum.policy.compile import FORMAT, Built, build, compile_cil, fingerprint
-from septum.policy.host_module import load_module
+from septum.policy.host_module import LABELLED, load_module, relabel
 from septum.policy.installed import FILE, install, installed
 from septum.policy.sources import (
     SVIRT_MODULE,
@@ -21,6 +21,7 @@ from septum.policy.summary import Summary, summarise
 __all__ = [
     "FILE",
     "FORMAT",
+    "LABELLED",
     "MODULE",
     "SVIRT_MODULE",
     "TARGETS",
@@ -38,6 +39,7 @@ __all__ = [
     "marker",
     "marker_context",
     "module",
+    "relabel",
     "source_fingerprint",
     "sources",
     "summarise",

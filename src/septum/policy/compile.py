@@ -118,7 +118,7 @@ def run(command: Sequence[str], *, folder: Path | None = None) -> "subprocess.Co
             check=False,
         )
     except FileNotFoundError as error:
-        package = {"secilc": "secilc", "semodule": "policycoreutils"}.get(command[0], command[0])
+        package = {"semodule": "policycoreutils", "restorecon": "policycoreutils"}.get(command[0], command[0])
         raise NotFound(f"{command[0]} is not installed", target=command[0], remedy=f"apt install {package}") from error
     except subprocess.TimeoutExpired as error:
         raise PolicyError(f"{command[0]} did not end within {_SECONDS} s", target=command[0]) from error

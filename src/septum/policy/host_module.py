@@ -1,6 +1,8 @@
 """Septum's module in the host's policy: checked as a whole first, then installed by semodule."""
 
+import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +11,37 @@ from septum.policy.compile import Built, build, run
 from septum.policy.sources import SVIRT_MODULE, Source, module, svirt
 from septum.policy.store import MODULE, Store
 
+_COMMANDS: Final = ("septum", "septum-qemu", "septumd")
+_FOLDERS: Final = ("/usr/bin", "/usr/local/bin", "/opt/septum/bin")
+LABELLED: Final = (
+    *(f"{folder}/{name}" for folder in _FOLDERS for name in _COMMANDS),
+    "/var/lib/septum",
+    "/run/septum",
+)
+"""Paths that the module has types for (``filecon`` in policy/cil/debian/launcher.cil)."""
+
 _QUOTED: Final = 2000
+
+
+def relabel(paths: Sequence[str]) -> None:
+    """Gives what is at these paths the types that the policy now has for it (``restorecon``); what is missing is left
+    out.
+
+    Raises:
+        PolicyError: it was refused.
+        NotFound: restorecon is not installed.
+    """
+    there = [path for path in paths if os.path.lexists(path)]
+    if not there:
+        return
+    done = run(["restorecon", "-RF", *there])
+    if done.returncode != 0:
+        raise PolicyError(
+            "the policy is in force, but septum's own files did not get its types",
+            target=" ".join(there),
+            rule=(done.stderr or done.stdout).strip()[:_QUOTED],
+            remedy=f"restorecon -RF {' '.join(there)}",
+        )
 
 
 def load_module(*, with_svirt: bool = False, store: Store | None = None, reload: bool = True) -> Built:

@@ -24,20 +24,24 @@ whether a relabelling is valid (`validatetrans`, with three contexts).
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple, TypeVar
 
 from septum.errors import LabelError
 from septum.labels import Range, relation_key
-from septum.sepol.policy import Policy
+from septum.sepol.policy import Explanation, Policy
 from septum.sepol.rules import BOUNDS
 
 __all__ = ["Memo"]
 
 _SEEN_MAX: Final = 1 << 17
+_EXPLAINED_MAX: Final = 1 << 14
 _CONTEXTS_MAX: Final = 1 << 15
-_LONG: Final = 256
-"""Characters of a context that is remembered by its text. Longer ones, of hundreds of categories that are listed one
-by one, are looked at each time: else they would fill the memory that the tables' sizes seem to bound."""
+_LONG: Final = 512
+"""Characters of contexts in what is remembered by their text. Longer ones, of hundreds of categories that are listed
+one by one, are looked at each time: else they would fill the memory that the tables' lengths seem to bound."""
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 
 
 class _Parsed(NamedTuple):
@@ -63,6 +67,7 @@ class Memo:
         self._by_relation = policy.mls and policy.rules.canonical_levels
         self._seen: dict[tuple[str, str, str], int] = {}
         self._known: dict[tuple[object, ...], int] = {}
+        self._explained: dict[tuple[object, ...], Explanation] = {}
         self._contexts: dict[str, _Parsed] = {}
         self._ranges: dict[str, Range] = {}
         self.computed = 0
@@ -79,24 +84,41 @@ class Memo:
         except KeyError:
             return self._first(source, target, tclass)
 
+    def explain(self, source: str, target: str, tclass: str, permissions: Sequence[str]) -> Explanation:
+        """A decision with its reason, which takes libsepol a hundred times as long, and depends on no more: the text of
+        a constraint names no level.
+
+        Raises:
+            LabelError, UnknownName: as `Policy.explain`.
+        """
+        wanted = tuple(dict.fromkeys(permissions))
+        key = (*self._key(source, target, tclass), *wanted)
+        known = self._explained.get(key)
+        if known is None:
+            known = self.policy.explain(source, target, tclass, wanted)
+            _keep(self._explained, _EXPLAINED_MAX, key, known, self._characters(source, target))
+        return known
+
     def _first(self, source: str, target: str, tclass: str) -> int:
+        key = self._key(source, target, tclass)
+        mask = self._known.get(key)
+        if mask is None:
+            mask = self._compute(source, target, tclass)
+            _keep(self._known, _SEEN_MAX, key, mask, self._characters(source, target))
+        _keep(self._seen, _SEEN_MAX, (source, target, tclass), mask, len(source) + len(target))
+        return mask
+
+    def _key(self, source: str, target: str, tclass: str) -> tuple[object, ...]:
+        """What the decision depends on."""
         one = self._contexts.get(source) or self._parse(source)
         other = self._contexts.get(target) or self._parse(target)
         if one.range is None or other.range is None:
-            mask = self._compute(source, target, tclass)
-        else:
-            key = (one.names, other.names, tclass, relation_key(one.range, other.range))
-            known = self._known.get(key)
-            mask = self._compute(source, target, tclass) if known is None else known
-            if known is None:
-                if len(self._known) >= _SEEN_MAX:
-                    self._known.clear()
-                self._known[key] = mask
-        if len(source) <= _LONG and len(target) <= _LONG:
-            if len(self._seen) >= _SEEN_MAX:
-                self._seen.clear()
-            self._seen[source, target, tclass] = mask
-        return mask
+            return source, target, tclass
+        return one.names, other.names, tclass, relation_key(one.range, other.range)
+
+    def _characters(self, source: str, target: str) -> int:
+        """Of contexts in a `_key`."""
+        return 0 if self._by_relation else len(source) + len(target)
 
     def _compute(self, source: str, target: str, tclass: str) -> int:
         self.computed += 1
@@ -114,17 +136,25 @@ class Memo:
             found = _Parsed((user, role, kind), self._ranges.get(level) or self._range(level))
         else:
             found = _Parsed((context, "", ""), None)
-        if len(context) <= _LONG:
-            if len(self._contexts) >= _CONTEXTS_MAX:
-                self._contexts.clear()
-            self._contexts[context] = found
+        _keep(self._contexts, _CONTEXTS_MAX, context, found, len(context))
         return found
 
     def _range(self, level: str) -> Range:
         """Kept by itself: a guest, its images, sockets and memory share one."""
         found = Range.parse(level, BOUNDS)
-        if len(level) <= _LONG:
-            if len(self._ranges) >= _CONTEXTS_MAX:
-                self._ranges.clear()
-            self._ranges[level] = found
+        _keep(self._ranges, _CONTEXTS_MAX, level, found, len(level))
         return found
+
+
+def _keep(table: dict[_K, _V], most: int, key: _K, value: _V, characters: int) -> None:
+    """Remembers, unless the key holds too much text.
+
+    Args:
+        table: which has `most` entries at most; a full one begins anew.
+        key, value: of an entry.
+        characters: of contexts in the key.
+    """
+    if characters <= _LONG:
+        if len(table) >= most:
+            table.clear()
+        table[key] = value

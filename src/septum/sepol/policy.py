@@ -43,7 +43,7 @@ class Explanation(NamedTuple):
 
     Attributes:
         allowed: all permissions that were asked for.
-        granted, refused: of those, in the order asked.
+        granted, refused: of those, in the order asked, each once.
         reasons: why any is refused: ``type enforcement``, ``constraint``, ``role``, ``bounds``.
         constraint: what constraints refuse, with each part's value, as libsepol writes it; "" if they refuse nothing.
         rule: the rules that allow, or what is missing or fails, in one line of CIL; if the source's type is permissive,
@@ -168,6 +168,7 @@ class Policy:
             LabelError, UnknownName, PolicyError, EngineGone: as `compute`; a permission that the class does not have
                 too, and none at all: who asks for nothing is not told that it is allowed.
         """
+        permissions = tuple(dict.fromkeys(permissions))
         if not permissions:
             raise UnknownName(f"no permission of class {tclass[:100]} was asked for", target=tclass[:100])
         wanted = self.mask(tclass, permissions)

@@ -140,7 +140,7 @@ class Rules:
         targets = self.names_of(target)
         same = self.aliases.get(source, source) == self.aliases.get(target, target)
         index = self._index(rf"allow (\S+) (\S+) \({re.escape(tclass)} \((.*)\)\)")
-        for name in self.names_of(source):
+        for name in sorted(self.names_of(source)):
             for found in index.get(name, ()):
                 if found[2] in targets or (same and found[2] == "self"):
                     block = self._conditional(found.start()) if found[0].startswith(" ") else None

@@ -62,7 +62,7 @@ def serve(channel: int, image: int, life: int, name: str, booleans: dict[str, bo
                 if verb == "compute":
                     send(client, [_answer(remembered.allowed, item) for item in items])
                 else:
-                    send(client, [_answer(policy.explain, item) for item in items])
+                    send(client, [_answer(remembered.explain, item) for item in items])
         except (EOFError, OSError):
             return
 
