@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from septum.errors import Denied, EngineGone, LabelError, PolicyError, SeptumError, UnknownName
-from septum.sepol import Policy, worker
+from septum.sepol import Policy, wire, worker
 from septum.sepol.worker import Worker, vet
 from tests.sepolkit import Questions, image, small
 
@@ -93,6 +93,24 @@ class TestAnswers:
         count = 3 * (1 << 14) + 1
         answers = one.compute_many([(T, OBJECT, "file"), (T, f"{OBJECT}:c1", "file")] * (count // 2) + [(T, T, "dir")])
         assert answers == [READ | OPEN, OPEN] * (count // 2) + [0]
+
+    def test_long_questions_go_in_more_messages(self, one: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each is answered in time, however long all of them take together."""
+        sizes: list[int] = []
+
+        def counted(channel: socket.socket, value: Any, seconds: float | None = None) -> None:
+            sizes.append(len(str(value)))
+            wire.send(channel, value, seconds)
+
+        monkeypatch.setattr(worker, "send", counted)
+        names = ["read"] + ["x" * 5000] * 3
+        long = ",".join(f"c{number % 6}" for number in range(1300))
+        questions = [(T, f"u:object_r:o:s0:{long}", "file")] * 1500
+        assert one.compute_many(questions) == [OPEN] * len(questions)
+        answers = one.explain_many([(T, OBJECT, "file", names)] * 1500)
+        assert all(isinstance(answer, UnknownName) for answer in answers)
+        assert len(sizes) > 4
+        assert max(sizes) < 3 << 20
 
     def test_threads_get_their_own_answers(self, one: Worker) -> None:
         wrong: list[Any] = []

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -29,6 +29,9 @@ from septum.sepol.wire import receive, send
 __all__ = ["Worker", "vet"]
 
 _BATCH: Final = 1 << 14  # questions of one message
+_CHARACTERS: Final = 1 << 21
+"""Of one message: that many questions of a usual length. A context of hundreds of categories takes a millisecond to
+read, and a message of nothing else must be answered in time as well."""
 _OPENING: Final = 20.0  # seconds; a policy of Debian's size takes one
 _ERRORS: Final = {kind.__name__: kind for kind in (LabelError, PolicyError, Unenforceable, UnknownName, Denied)}
 _PERMISSIONS_MAX: Final = 32  # that a class can have
@@ -44,7 +47,7 @@ class Worker:
     Args:
         source: path of a compiled policy, or the policy itself.
         booleans: values to set, for asking what if.
-        timeout: seconds that a batch of 16,384 questions may take.
+        timeout: seconds that a message may take: 16,384 questions, or fewer of great length.
 
     Attributes:
         name, fingerprint, version, mls, handle_unknown: as of `Policy`.
@@ -242,8 +245,7 @@ class Worker:
             if not self.alive:
                 raise self._gone(self._why or self._end())
             try:
-                for begin in range(0, len(questions), _BATCH):
-                    part = [item(question) for question in questions[begin : begin + _BATCH]]
+                for part in _parts(map(item, questions)):
                     send(self._channel, [verb, part], self._timeout)
                     answers = receive(self._channel, self._timeout)
                     if type(answers) is not list or len(answers) != len(part):
@@ -289,6 +291,22 @@ def vet(source: str | bytes) -> None:
         PolicyError, Unenforceable, EngineGone: as `Worker`.
     """
     Worker(source).close()
+
+
+def _parts(items: Iterable[list[Any]]) -> Iterator[list[list[Any]]]:
+    """Questions by messages."""
+    part: list[list[Any]] = []
+    characters = 0
+    for item in items:
+        *words, last = item
+        more = sum(map(len, words)) + sum(map(len, last))
+        if part and (len(part) >= _BATCH or characters + more > _CHARACTERS):
+            yield part
+            part, characters = [], 0
+        part.append(item)
+        characters += more
+    if part:
+        yield part
 
 
 def _cut(word: str) -> str:
