@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes as c
 import os
 import threading
+from _blake2 import blake2b
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
@@ -19,9 +19,10 @@ __all__ = ["CONTEXT_MAX", "Explanation", "Policy", "Vector"]
 
 CONTEXT_MAX: Final = 4096
 """Bytes of a context that is looked at at all. The kernel's files take less than a page (sel_write_access)."""
+_SIDS_MIN: Final = 1 << 10
 _SIDS_MAX: Final = 1 << 12
 """Contexts that libsepol knows at a time. It finds one by looking at each (`sepol_sidtab_search_context` in sidtab.c):
-with more than these, loading the policy anew is cheaper."""
+with more than these, loading the policy anew is cheaper; the earlier, the smaller the policy is."""
 _BITS: Final = 32  # of an access vector
 
 
@@ -76,6 +77,7 @@ class Policy:
         self._library = borrow()
         self._lock = threading.RLock()
         self._sids: dict[str, int] = {}
+        self._sids_max = min(_SIDS_MAX, max(_SIDS_MIN, len(content) >> 10))
         self._classes: dict[str, int] = {}
         self._permissions: dict[str, dict[str, int]] = {}
         self._compute_av = self._library.sepol_compute_av_reason
@@ -274,7 +276,7 @@ class Policy:
         """Numbers of two contexts. Both are of one table: it is never given up between the two."""
         with self._lock:
             self._check_open()
-            if len(self._sids) > _SIDS_MAX - 2 and not (source in self._sids and target in self._sids):
+            if len(self._sids) > self._sids_max - 2 and not (source in self._sids and target in self._sids):
                 self._load()
             return self._sid(source), self._sid(target)
 
