@@ -89,6 +89,8 @@ class TestAnswers:
         count = 3 * (1 << 14) + 1
         answers = one.compute_many([(T, OBJECT, "file"), (T, f"{OBJECT}:c1", "file")] * (count // 2) + [(T, T, "dir")])
         assert answers == [READ | OPEN, OPEN] * (count // 2) + [0]
+        said = one.explain_many([(T, OBJECT, "file", ["read"]), (T, OBJECT, "nothing", ["read"])] * 50)
+        assert [getattr(answer, "allowed", None) for answer in said] == [True, None] * 50
 
     def test_threads_get_their_own_answers(self, one: Worker) -> None:
         wrong: list[Any] = []

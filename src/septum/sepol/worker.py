@@ -29,6 +29,9 @@ from septum.sepol.wire import receive, send
 __all__ = ["Worker", "vet"]
 
 _BATCH: Final = 1 << 14  # questions of one message
+_REASONS: Final = (
+    16  # the same, with reasons: each may be the first of its class, and have a large policy looked through
+)
 _OPENING: Final = 20.0  # seconds; a policy of Debian's size takes one
 _ERRORS: Final = {kind.__name__: kind for kind in (LabelError, PolicyError, Unenforceable, UnknownName, Denied)}
 _PERMISSIONS_MAX: Final = 64  # of one question; a class has 32
@@ -44,7 +47,7 @@ class Worker:
     Args:
         source: path of a compiled policy, or the policy itself.
         booleans: values to set, for asking what if.
-        timeout: seconds that a batch of 16,384 questions may take.
+        timeout: seconds that 16,384 questions may take, or 16 with their reasons.
 
     Attributes:
         name, fingerprint, version, mls, handle_unknown: as of `Policy`.
@@ -103,7 +106,7 @@ class Worker:
             EngineGone: the worker has ended, or did not answer in time, or not what was asked: all is denied until
                 `restart`.
         """
-        return self._ask("compute", questions, lambda question: [_cut(word) for word in question], _mask)
+        return self._ask("compute", questions, lambda question: [_cut(word) for word in question], _mask, _BATCH)
 
     def explain_many(self, questions: Sequence[tuple[str, str, str, Sequence[str]]]) -> list[Explanation | Denied]:
         """The same with permissions and reasons; see `Policy.explain`."""
@@ -112,7 +115,7 @@ class Worker:
             *names, permissions = question
             return [*map(_cut, names), [_cut(name) for name in permissions[:_PERMISSIONS_MAX]]]
 
-        return self._ask("explain", questions, item, _explanation)
+        return self._ask("explain", questions, item, _explanation, _REASONS)
 
     def explain(self, source: str, target: str, tclass: str, permissions: Sequence[str]) -> Explanation:
         """One decision with its reason.
@@ -234,15 +237,20 @@ class Worker:
             os.close(memfd)
 
     def _ask(
-        self, verb: str, questions: Sequence[_Q], item: Callable[[_Q], list[Any]], read: Callable[[Any], _A]
+        self,
+        verb: str,
+        questions: Sequence[_Q],
+        item: Callable[[_Q], list[Any]],
+        read: Callable[[Any], _A],
+        batch: int,
     ) -> list[_A | Denied]:
         found: list[_A | Denied] = []
         with self._lock:
             if not self.alive:
                 raise self._gone(self._why or self._end())
             try:
-                for begin in range(0, len(questions), _BATCH):
-                    part = [item(question) for question in questions[begin : begin + _BATCH]]
+                for begin in range(0, len(questions), batch):
+                    part = [item(question) for question in questions[begin : begin + batch]]
                     send(self._channel, [verb, part], self._timeout)
                     answers = receive(self._channel, self._timeout)
                     if type(answers) is not list or len(answers) != len(part):
