@@ -207,6 +207,16 @@ class TestEnd:
 
 
 class TestConfinement:
+    def test_one_without_memory_ends_and_starts_anew(self) -> None:
+        levels = [f"s0:c0.c{choice}" + ",c1" * number for choice in range(1, 6) for number in range(1200)]
+        with Worker(small(RULES), memory=32 << 20) as one:
+            with pytest.raises(EngineGone, match="ended with status"):
+                one.compute_many([(f"u:r:t:{level}", OBJECT, "file") for level in levels])
+            one.restart()
+            assert one.compute_many([(T, OBJECT, "file")]) == [READ | OPEN]
+        with pytest.raises(Denied):
+            Worker(small(RULES), memory=1 << 20)
+
     def test_what_it_has(self, one: Worker) -> None:
         fds = {os.readlink(f"/proc/{one.pid}/fd/{name}").split(":")[0] for name in os.listdir(f"/proc/{one.pid}/fd")}
         assert fds == {"/dev/null", "socket", "pipe"}

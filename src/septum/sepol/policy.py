@@ -143,6 +143,7 @@ class Policy:
         Raises:
             LabelError: a context that is not valid in this policy.
             UnknownName: the policy has no such class.
+            MemoryError: there is none for another context.
         """
         decision = self._decision
         with self._lock:
@@ -287,6 +288,8 @@ class Policy:
         raw = self._encoded(context)
         sid = c.c_uint32()
         if raw is None or self._library.sepol_context_to_sid(raw, len(raw) + 1, sid) < 0:
+            if raw is not None and self._library.sepol_check_context(raw) == 0:
+                raise MemoryError(f"{self.name}: there is no memory for another context")
             raise self._invalid(context)
         self._sids[context] = sid.value
         return sid.value

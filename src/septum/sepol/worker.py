@@ -48,6 +48,7 @@ class Worker:
         source: path of a compiled policy, or the policy itself.
         booleans: values to set, for asking what if.
         timeout: seconds that 16,384 questions may take, or 16 with their reasons.
+        memory: bytes of address space that the process may have. With Debian's whole policy it takes a tenth of a GiB.
 
     Attributes:
         name, fingerprint, version, mls, handle_unknown: as of `Policy`.
@@ -60,13 +61,19 @@ class Worker:
     """
 
     def __init__(
-        self, source: str | bytes, *, booleans: Mapping[str, bool] | None = None, timeout: float = 10.0
+        self,
+        source: str | bytes,
+        *,
+        booleans: Mapping[str, bool] | None = None,
+        timeout: float = 10.0,
+        memory: int = 1 << 30,
     ) -> None:
         self.name = "the policy" if isinstance(source, bytes) else source
         self._content = source if isinstance(source, bytes) else image.read(source)
         image.header(self._content, self.name)
         self._booleans = dict(booleans or {})
         self._timeout = timeout
+        self._memory = memory
         self._lock = threading.RLock()
         self._why: str
         self._process: subprocess.Popen[bytes]
@@ -217,7 +224,7 @@ class Worker:
             with open(memfd, "wb", closefd=False) as file:
                 file.write(self._content)
             os.lseek(memfd, 0, os.SEEK_SET)
-            words = json.dumps([root, channel, memfd, life, self.name, self._booleans])
+            words = json.dumps([root, channel, memfd, life, self._memory, self.name, self._booleans])
             code = (
                 "import sys, json; root, *words = json.loads(sys.argv[1]); sys.path.insert(0, root); "
                 "from septum.sepol.serve import serve; serve(*words)"
