@@ -93,6 +93,8 @@ class TestAnswers:
         count = 3 * (1 << 14) + 1
         answers = one.compute_many([(T, OBJECT, "file"), (T, f"{OBJECT}:c1", "file")] * (count // 2) + [(T, T, "dir")])
         assert answers == [READ | OPEN, OPEN] * (count // 2) + [0]
+        said = one.explain_many([(T, OBJECT, "file", ["read"]), (T, OBJECT, "nothing", ["read"])] * 50)
+        assert [getattr(answer, "allowed", None) for answer in said] == [True, None] * 50
 
     def test_long_questions_go_in_more_messages(self, one: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
         """Each is answered in time, however long all of them take together."""
@@ -227,6 +229,17 @@ class TestEnd:
 
 
 class TestConfinement:
+    def test_one_without_memory_ends_and_starts_anew(self) -> None:
+        choose = random.Random(8)
+        levels = [f"s0:{','.join(f'c{choose.randrange(6)}' for _ in range(150))}" for _ in range(1 << 15)]
+        with Worker(small(RULES), memory=32 << 20) as one:
+            with pytest.raises(EngineGone, match="ended with status"):
+                one.compute_many([(f"u:r:t:{level}", OBJECT, "file") for level in levels])
+            one.restart()
+            assert one.compute_many([(T, OBJECT, "file")]) == [READ | OPEN]
+        with pytest.raises(Denied):
+            Worker(small(RULES), memory=1 << 20)
+
     def test_what_it_has(self, one: Worker) -> None:
         fds = {os.readlink(f"/proc/{one.pid}/fd/{name}").split(":")[0] for name in os.listdir(f"/proc/{one.pid}/fd")}
         assert fds == {"/dev/null", "socket", "pipe"}

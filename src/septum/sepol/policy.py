@@ -5,12 +5,12 @@ from __future__ import annotations
 import ctypes as c
 import os
 import threading
+from _blake2 import blake2b
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from septum.errors import EngineGone, LabelError, PolicyError, UnknownName
+from septum.errors import LabelError, PolicyError, UnknownName
 from septum.sepol import image
 from septum.sepol.library import REASONS, AvDecision, borrow, give_back, libc
 from septum.sepol.quoting import Decision, constraints, quote
@@ -20,9 +20,10 @@ __all__ = ["CONTEXT_MAX", "Explanation", "Policy", "Vector"]
 
 CONTEXT_MAX: Final = 4096
 """Bytes of a context that is looked at at all. The kernel's files take less than a page (sel_write_access)."""
+_SIDS_MIN: Final = 1 << 10
 _SIDS_MAX: Final = 1 << 12
 """Contexts that libsepol knows at a time. It finds one by looking at each (`sepol_sidtab_search_context` in sidtab.c):
-with more than these, loading the policy anew is cheaper."""
+with more than these, loading the policy anew is cheaper; the earlier, the smaller the policy is."""
 _BITS: Final = 32  # of an access vector
 _SPARE: Final = 1 << 20
 """Bytes that have to be free before libsepol is asked; one decision takes some ten thousand."""
@@ -80,6 +81,7 @@ class Policy:
         self._library = borrow()
         self._lock = threading.RLock()
         self._sids: dict[str, int] = {}
+        self._sids_max = min(_SIDS_MAX, max(_SIDS_MIN, len(content) >> 10))
         self._classes: dict[str, int] = {}
         self._permissions: dict[str, dict[str, int]] = {}
         self._compute_av = self._library.sepol_compute_av_reason
@@ -146,7 +148,7 @@ class Policy:
             LabelError: a context that is not valid in this policy.
             UnknownName: the policy has no such class.
             PolicyError: it is closed; or libsepol would break on it, see `rules`.
-            EngineGone: there is no memory to decide with.
+            MemoryError: there is none to decide with.
         """
         decision = self._decision
         with self._lock:
@@ -165,7 +167,7 @@ class Policy:
         """The same with the reason, which takes longer: the rules are looked up in the whole policy.
 
         Raises:
-            LabelError, UnknownName, PolicyError, EngineGone: as `compute`; a permission that the class does not have
+            LabelError, UnknownName, PolicyError, MemoryError: as `compute`; a permission that the class does not have
                 too, and none at all: who asks for nothing is not told that it is allowed.
         """
         permissions = tuple(dict.fromkeys(permissions))
@@ -298,7 +300,7 @@ class Policy:
         """Numbers of two contexts. Both are of one table: it is never given up between the two."""
         with self._lock:
             self._check_open()
-            if len(self._sids) > _SIDS_MAX - 2 and not (source in self._sids and target in self._sids):
+            if len(self._sids) > self._sids_max - 2 and not (source in self._sids and target in self._sids):
                 self._load()
             return self._sid(source), self._sid(target)
 
@@ -309,6 +311,8 @@ class Policy:
         raw = self._encoded(context)
         sid = c.c_uint32()
         if raw is None or self._library.sepol_context_to_sid(raw, len(raw) + 1, sid) < 0:
+            if raw is not None and self._library.sepol_check_context(raw) == 0:
+                raise MemoryError(f"{self.name}: there is no memory for another context")
             raise self._invalid(context)
         self._sids[context] = sid.value
         return sid.value
@@ -375,7 +379,7 @@ def _spare_memory() -> None:
     (`constraint_expr_eval_reason` in services.c returns -ENOMEM, and only 0 denies)."""
     place = libc.malloc(_SPARE)
     if not place:
-        raise EngineGone("there is no memory to decide with", remedy="all is denied until there is")
+        raise MemoryError("there is no memory to decide with")
     libc.free(place)
 
 
