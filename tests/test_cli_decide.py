@@ -205,6 +205,23 @@ class TestPolicies:
         assert "SIGKILL" in caught.value.rule
 
 
+def test_one_for_which_there_is_no_memory(policy: Path) -> None:
+    code = (
+        "import sys, septum.cli.decide, septum.cli.main\n"
+        "def starved(*_): raise MemoryError\n"
+        "septum.cli.decide.Policy = starved\n"
+        "septum.cli.main.main(sys.argv[1:])"
+    )
+    words = ["decide", "--policy", str(policy), T, OBJECT, "file", "read"]
+    environment = {"PATH": os.defpath, "PYTHONPATH": str(SOURCES)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "not enough memory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_it_starts_without_what_it_does_not_need() -> None:
     code = (
         "import sys; before = set(sys.modules); import septum.cli.main, septum.cli.decide; "
