@@ -152,6 +152,12 @@ class TestBatch:
                 child.stdin.write(f"{T} {OBJECT} file read\n")
                 child.stdin.flush()
                 assert child.stdout.readline().startswith(f"{number} allowed")
+            (who,) = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+            status = Path(f"/proc/{who}/status").read_text()
+            assert "NoNewPrivs:\t1" in status
+            if os.geteuid() == 0:  # a policy is as near to root's rights as whoever made it
+                assert "Uid:\t65534\t65534\t65534\t65534\n" in status
+                assert "CapPrm:\t0000000000000000\n" in status
             child.stdin.close()
             assert child.wait(20) == 0
 
@@ -190,13 +196,30 @@ class TestPolicies:
         def broken(*_: Any, **__: Any) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
-        monkeypatch.setattr(Policy, "open", broken)
+        monkeypatch.setattr(septum.cli.decide, "Policy", broken)
         parser = septum.cli.decide.ArgumentParser()
         septum.cli.decide.arguments(parser)
         options = parser.parse_args(["--policy", str(policy), T, OBJECT, "file", "read"])
         with pytest.raises(PolicyError, match="broke") as caught:
             septum.cli.decide.run(options)
         assert "SIGKILL" in caught.value.rule
+
+
+def test_one_for_which_there_is_no_memory(policy: Path) -> None:
+    code = (
+        "import sys, septum.cli.decide, septum.cli.main\n"
+        "def starved(*_): raise MemoryError\n"
+        "septum.cli.decide.Policy = starved\n"
+        "septum.cli.main.main(sys.argv[1:])"
+    )
+    words = ["decide", "--policy", str(policy), T, OBJECT, "file", "read"]
+    environment = {"PATH": os.defpath, "PYTHONPATH": str(SOURCES)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "not enough memory" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_it_starts_without_what_it_does_not_need() -> None:

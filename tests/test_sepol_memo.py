@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from septum.errors import LabelError, UnknownName
-from septum.sepol import Memo, Policy, memo
+from septum.sepol import Memo, Policy, Rules, memo
 from tests.sepolkit import Question, Questions, built, image, small
 
 __all__ = ["image"]
@@ -160,6 +160,29 @@ def test_what_it_does_not_know_it_refuses(constrained: bytes) -> None:
                 remembered.allowed("u:r:t:s0", "u:object_r:o:s0-s0:c1-s0:c2", "file")
             with pytest.raises(UnknownName):
                 remembered.allowed("u:r:t:s0", "u:object_r:o:s0", "nothing")
+
+
+@pytest.mark.parametrize("by_relation", [True, False])
+def test_long_contexts_do_not_fill_its_memory(by_relation: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their text is as long as hundreds of categories, so the tables' lengths alone would bound little."""
+    if not by_relation:
+        monkeypatch.setattr(Rules, "canonical_levels", False)
+    with Policy.open(built("septum")) as policy:
+        remembered = Memo(policy)
+        choose = random.Random(9)
+        for _ in range(40):
+            categories = ",".join(f"c{number}" for number in sorted(choose.sample(range(1024), 700)))
+            ends = ("system_u:system_r:septum_vm.process:s0", "system_u:object_r:septum_vm.image:s0")
+            for question in (
+                (f"{ends[0]}:{categories}", ends[1], "file"),
+                (ends[0], f"{ends[1]}:{categories}", "file"),
+            ):
+                assert remembered.allowed(*question) == policy.compute(*question).allowed
+                said = remembered.explain(*question, ["read", "write"] * 1000)
+                assert said == policy.explain(*question, ["read", "write"])
+        assert remembered.computed == (2 if by_relation else 80)
+        tables = [table for table in vars(remembered).values() if isinstance(table, dict)]
+        assert sum(len(repr(key)) for table in tables for key in table) < 4096
 
 
 def test_its_tables_are_bounded_and_their_end_changes_no_answer(

@@ -163,6 +163,86 @@ class TestDecisions:
             assert "bounds" in said.reasons
             assert said.rule == "the type that bounds made_t may not { write } file of o"
 
+    def test_each_permission_is_refused_for_its_own_reason(self) -> None:
+        text = (
+            "(allow t o (file (read write map)))(mlsconstrain (file (write open)) (dom h1 h2))"
+            "(constrain (file (map)) (eq u1 u2))"
+            "(boolean more false)(booleanif more (true (allow t o (file (getattr)))))"
+        )
+        level = "mlsconstrain file { write open } ((h1 dom h2 -Fail-) )"
+        with Policy.open(small(text)) as one:
+            said = one.explain(T, f"{OBJECT}:c1", "file", ["read", "open", "write", "getattr"])
+            assert (said.granted, said.refused) == (("read",), ("open", "write", "getattr"))
+            assert said.reasons == ("type enforcement", "constraint")
+            assert said.constraint == level
+            assert said.rule == (
+                "there is no (allow t o (file (open getattr))); "
+                f"switched off: (allow t o (file (getattr))) ; if more; {level}"
+            )
+            # A constraint that refuses what nobody asked for has no part in it.
+            assert one.explain(T, f"{OBJECT}:c1", "file", ["read", "map"]).constraint == ""
+            said = one.explain("v:r:t:s0", f"{OBJECT}:c1", "file", ["map"])
+            assert (said.constraint, said.rule) == ("constrain file { map } ((u1 == u2 -Fail-) )",) * 2
+            said = one.explain("v:r:t:s0", f"{OBJECT}:c1", "file", ["getattr"])
+            assert (said.reasons, said.constraint) == (("type enforcement",), "")
+
+    def test_as_many_rules_as_it_takes_are_quoted(self) -> None:
+        rules = ("(allow t o (file (read)))", "(allow t many (file (open map)))")
+        with Policy.open(small("".join(rules))) as one:
+            said = one.explain(T, OBJECT, "file", ["read", "open"])
+            assert said.allowed
+            assert set(said.rule.split("; ")) == set(rules)
+            assert one.explain(T, OBJECT, "file", ["map"]).rule == rules[1]
+
+    def test_what_the_kernel_would_only_record(self) -> None:
+        with Policy.open(small("(allow t o (file (read)))(typepermissive t)")) as one:
+            said = one.explain(T, OBJECT, "file", ["write"])
+            assert not said.allowed
+            assert said.rule == "there is no (allow t o (file (write))); (typepermissive t): the kernel only records it"
+            assert "permissive" not in one.explain(T, OBJECT, "file", ["read"]).rule
+
+    def test_nothing_is_not_allowed(self) -> None:
+        with Policy.open(small("(allow t o (file (read)))")) as one, pytest.raises(UnknownName, match="no permission"):
+            one.explain(T, OBJECT, "file", [])
+
+    def test_bounds_on_which_libsepol_breaks(self) -> None:
+        """Its 3.4 writes to address 0 where a type and its bounding type both go beyond their bounds."""
+        chain = "(typebounds t x)(typebounds x made_t)(allow t o (file (read)))"
+        beyond = chain + "(allow x o (file (read write)))(allow made_t o (file (read write open)))"
+        for text in (chain, beyond):
+            with Policy.open(small(text, checked=False)) as one:
+                for ask in (
+                    lambda: one.compute("u:r:made_t:s0", OBJECT, "file"),
+                    lambda: one.explain("u:r:made_t:s0", OBJECT, "file", ["write"]),
+                    lambda: Memo(one),
+                    lambda: one.classes(),
+                ):
+                    with pytest.raises(PolicyError, match="bounded itself: made_t"):
+                        ask()
+
+    def test_without_memory_nothing_is_decided(self) -> None:
+        """libsepol takes a constraint for met when it gets no memory to write it down."""
+        code = (
+            "import ctypes, os, resource, sys\n"
+            "from septum.sepol import Policy\n"
+            f"question = ({T!r}, '{OBJECT}:c1', 'file')\n"
+            "policy = Policy.open(sys.stdin.buffer.read())\n"
+            "before = policy.compute(*question)\n"
+            "malloc = ctypes.CDLL(None).malloc\n"
+            "malloc.restype, malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]\n"
+            "pages = int(open('/proc/self/statm').read().split()[0])\n"
+            "resource.setrlimit(resource.RLIMIT_AS, (pages * os.sysconf('SC_PAGESIZE'),) * 2)\n"
+            "for size in (1 << 20, 1 << 16, 4096, 512, 256, 128, 64, 32, 24):\n"
+            "    while malloc(size): pass\n"
+            "for ask in (policy.compute, lambda *words: policy.explain(*words, ['write'])):\n"
+            "    try: os.write(1, b'allowed' if ask(*question) != before else b'denied')\n"
+            "    except MemoryError: os.write(1, b'gone ')\n"
+            "os._exit(0)\n"
+        )
+        policy = small("(allow t o (file (read write)))(mlsconstrain (file (write)) (dom h1 h2))")
+        done = subprocess.run([sys.executable, "-c", code], input=policy, capture_output=True, check=False)
+        assert (done.stdout, done.stderr) == (b"gone gone ", b"")
+
     def test_without_the_rule_that_was_quoted_it_is_denied(self) -> None:
         rules = [
             "(allow t o (file (read)))", "(allow many o (file (write open)))", "(allow t other_t (file (map)))",

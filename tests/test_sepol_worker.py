@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from septum.errors import Denied, EngineGone, LabelError, PolicyError, SeptumError, UnknownName
-from septum.sepol import Policy, worker
+from septum.sepol import Policy, wire, worker
 from septum.sepol.worker import Worker, vet
 from tests.sepolkit import Questions, image, small
 
@@ -81,6 +81,10 @@ class TestAnswers:
             one.explain(T, OBJECT, "file", ["nothing"])
         with pytest.raises(UnknownName):
             one.explain(T, OBJECT, "file", ["nothing" * 100_000] * 100_000)
+        # However often the others are named, the last one counts.
+        for last, refused in (("write", True), ("nothing", True), ("open", False)):
+            (answer,) = one.explain_many([(T, OBJECT, "file", ["read"] * 5000 + [last])])
+            assert refused == (isinstance(answer, Denied) or not answer.allowed)
         (said,) = one.explain_many([(T, OBJECT, "file", ["read"])])
         assert not isinstance(said, Denied)
         assert said.rule == "(allow t o (file (read open)))"
@@ -89,6 +93,26 @@ class TestAnswers:
         count = 3 * (1 << 14) + 1
         answers = one.compute_many([(T, OBJECT, "file"), (T, f"{OBJECT}:c1", "file")] * (count // 2) + [(T, T, "dir")])
         assert answers == [READ | OPEN, OPEN] * (count // 2) + [0]
+        said = one.explain_many([(T, OBJECT, "file", ["read"]), (T, OBJECT, "nothing", ["read"])] * 50)
+        assert [getattr(answer, "allowed", None) for answer in said] == [True, None] * 50
+
+    def test_long_questions_go_in_more_messages(self, one: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each is answered in time, however long all of them take together."""
+        sizes: list[int] = []
+
+        def counted(channel: socket.socket, value: Any, seconds: float | None = None) -> None:
+            sizes.append(len(str(value)))
+            wire.send(channel, value, seconds)
+
+        monkeypatch.setattr(worker, "send", counted)
+        names = ["read"] + ["x" * 5000] * 3
+        long = ",".join(f"c{number % 6}" for number in range(1300))
+        questions = [(T, f"u:object_r:o:s0:{long}", "file")] * 1500
+        assert one.compute_many(questions) == [OPEN] * len(questions)
+        answers = one.explain_many([(T, OBJECT, "file", names)] * 1500)
+        assert all(isinstance(answer, UnknownName) for answer in answers)
+        assert len(sizes) > 4
+        assert max(sizes) < 3 << 20
 
     def test_threads_get_their_own_answers(self, one: Worker) -> None:
         wrong: list[Any] = []
@@ -205,6 +229,17 @@ class TestEnd:
 
 
 class TestConfinement:
+    def test_one_without_memory_ends_and_starts_anew(self) -> None:
+        choose = random.Random(8)
+        levels = [f"s0:{','.join(f'c{choose.randrange(6)}' for _ in range(150))}" for _ in range(1 << 15)]
+        with Worker(small(RULES), memory=32 << 20) as one:
+            with pytest.raises(EngineGone, match="ended with status"):
+                one.compute_many([(f"u:r:t:{level}", OBJECT, "file") for level in levels])
+            one.restart()
+            assert one.compute_many([(T, OBJECT, "file")]) == [READ | OPEN]
+        with pytest.raises(Denied):
+            Worker(small(RULES), memory=1 << 20)
+
     def test_what_it_has(self, one: Worker) -> None:
         fds = {os.readlink(f"/proc/{one.pid}/fd/{name}").split(":")[0] for name in os.listdir(f"/proc/{one.pid}/fd")}
         assert fds == {"/dev/null", "socket", "pipe"}

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from septum.cli.common import add_json, add_state, folder, print_json, printable
-from septum.errors import PolicyError, SeptumError, Unenforceable, UsageError
-from septum.sepol import Explanation, Policy
-from septum.sepol.serve import end_with
+from septum.errors import EngineGone, PolicyError, SeptumError, Unenforceable, UsageError
+from septum.sepol import Explanation, Memo, Policy, image
+from septum.sepol.serve import confine, end_with
 
 HELP: Final = "say whether a policy allows something, and by which rule"
 _KERNEL: Final = "/sys/fs/selinux/policy"
+_MEMORY: Final = 1 << 30  # bytes of address space; with Debian's whole policy it takes a tenth
 _LINE: Final = 1 << 16  # bytes
 _NO_QUESTION: Final = "a question is: SCONTEXT TCONTEXT CLASS PERMISSION…"
 
@@ -56,8 +57,20 @@ def run(options: Namespace) -> int:
     status = _apart()
     if status is not None:
         return status
-    with Policy.open(_policy(options), booleans=booleans) as policy:
-        return _batch(policy, json_lines=options.json) if options.batch else _single(policy, one, as_json=options.json)
+    path = _policy(options)
+    content = image.read(path)
+    confine(_MEMORY)
+    try:
+        with Policy(content, booleans, path) as policy:
+            if options.batch:
+                return _batch(Memo(policy), json_lines=options.json)
+            return _single(policy, one, as_json=options.json)
+    except MemoryError as error:
+        raise EngineGone(
+            "there is not enough memory to decide",
+            target=path,
+            rule=f"a policy, and what is asked of it, gets {_MEMORY >> 20} MiB",
+        ) from error
 
 
 def _single(policy: Policy, question: list[str], *, as_json: bool) -> int:
@@ -79,7 +92,7 @@ def _single(policy: Policy, question: list[str], *, as_json: bool) -> int:
     return 0 if said.allowed else 1
 
 
-def _batch(policy: Policy, *, json_lines: bool) -> int:
+def _batch(policy: Memo, *, json_lines: bool) -> int:
     worst = 0
     for number, line in _lines():
         answer: dict[str, Any] = {"line": number}
@@ -99,7 +112,7 @@ def _batch(policy: Policy, *, json_lines: bool) -> int:
     return worst
 
 
-def _decide(policy: Policy, question: list[str]) -> Explanation:
+def _decide(policy: Policy | Memo, question: list[str]) -> Explanation:
     if len(question) < 4:
         raise UsageError(_NO_QUESTION)
     source, target, tclass, *permissions = question
@@ -126,7 +139,7 @@ def _boolean(text: str) -> tuple[str, bool]:
     return name, value == "on"
 
 
-def _policy(options: Namespace) -> str | bytes:
+def _policy(options: Namespace) -> str:
     if options.policy:
         return str(options.policy)
     if os.path.exists(_KERNEL):
@@ -146,7 +159,8 @@ def _policy(options: Namespace) -> str | bytes:
 def _apart() -> int | None:
     """Goes on in a child, and returns None there; in the parent, the exit status that the child came to.
 
-    A damaged policy can break libsepol, and then there has to be somebody left to say so.
+    A damaged policy can break libsepol, and then there has to be somebody left to say so. One that was made to do harm
+    finds nothing there to do it with: see `confine`.
     """
     life, end = os.pipe2(os.O_CLOEXEC)
     child = os.fork()

@@ -122,6 +122,7 @@ def _libc() -> Any:
     found = c.PyDLL(None, use_errno=True)
     found.fdopen.restype, found.fdopen.argtypes = _Pointer, [c.c_int, c.c_char_p]
     found.fclose.restype, found.fclose.argtypes = c.c_int, [_Pointer]
+    found.malloc.restype, found.malloc.argtypes = _Pointer, [c.c_size_t]
     found.free.restype, found.free.argtypes = None, [_Pointer]
     found.dladdr.restype, found.dladdr.argtypes = c.c_int, [_Pointer, c.POINTER(_DlInfo)]
     return found

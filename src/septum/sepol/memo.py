@@ -25,7 +25,7 @@ whether a relabelling is valid (`validatetrans`, with three contexts).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from septum.errors import LabelError
 from septum.labels import Range, relation_key
@@ -37,6 +37,11 @@ __all__ = ["Memo"]
 _SEEN_MAX: Final = 1 << 17
 _EXPLAINED_MAX: Final = 1 << 14
 _CONTEXTS_MAX: Final = 1 << 15
+_LONG: Final = 512
+"""Characters of contexts in what is remembered by their text. Longer ones, of hundreds of categories that are listed
+one by one, are looked at each time: else they would fill the memory that the tables' lengths seem to bound."""
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 
 
 class _Parsed(NamedTuple):
@@ -86,12 +91,12 @@ class Memo:
         Raises:
             LabelError, UnknownName: as `Policy.explain`.
         """
-        key = (*self._key(source, target, tclass), *permissions)
+        wanted = tuple(dict.fromkeys(permissions))
+        key = (*self._key(source, target, tclass), *wanted)
         known = self._explained.get(key)
         if known is None:
-            if len(self._explained) >= _EXPLAINED_MAX:
-                self._explained.clear()
-            known = self._explained[key] = self.policy.explain(source, target, tclass, permissions)
+            known = self.policy.explain(source, target, tclass, wanted)
+            _keep(self._explained, _EXPLAINED_MAX, key, known, self._characters(source, target))
         return known
 
     def _first(self, source: str, target: str, tclass: str) -> int:
@@ -99,12 +104,8 @@ class Memo:
         mask = self._known.get(key)
         if mask is None:
             mask = self._compute(source, target, tclass)
-            if len(self._known) >= _SEEN_MAX:
-                self._known.clear()
-            self._known[key] = mask
-        if len(self._seen) >= _SEEN_MAX:
-            self._seen.clear()
-        self._seen[source, target, tclass] = mask
+            _keep(self._known, _SEEN_MAX, key, mask, self._characters(source, target))
+        _keep(self._seen, _SEEN_MAX, (source, target, tclass), mask, len(source) + len(target))
         return mask
 
     def _key(self, source: str, target: str, tclass: str) -> tuple[object, ...]:
@@ -114,6 +115,10 @@ class Memo:
         if one.range is None or other.range is None:
             return source, target, tclass
         return one.names, other.names, tclass, relation_key(one.range, other.range)
+
+    def _characters(self, source: str, target: str) -> int:
+        """Of contexts in a `_key`."""
+        return 0 if self._by_relation else len(source) + len(target)
 
     def _compute(self, source: str, target: str, tclass: str) -> int:
         self.computed += 1
@@ -131,14 +136,25 @@ class Memo:
             found = _Parsed((user, role, kind), self._ranges.get(level) or self._range(level))
         else:
             found = _Parsed((context, "", ""), None)
-        if len(self._contexts) >= _CONTEXTS_MAX:
-            self._contexts.clear()
-        self._contexts[context] = found
+        _keep(self._contexts, _CONTEXTS_MAX, context, found, len(context))
         return found
 
     def _range(self, level: str) -> Range:
         """Kept by itself: a guest, its images, sockets and memory share one."""
-        if len(self._ranges) >= _CONTEXTS_MAX:
-            self._ranges.clear()
-        found = self._ranges[level] = Range.parse(level, BOUNDS)
+        found = Range.parse(level, BOUNDS)
+        _keep(self._ranges, _CONTEXTS_MAX, level, found, len(level))
         return found
+
+
+def _keep(table: dict[_K, _V], most: int, key: _K, value: _V, characters: int) -> None:
+    """Remembers, unless the key holds too much text.
+
+    Args:
+        table: which has `most` entries at most; a full one begins anew.
+        key, value: of an entry.
+        characters: of contexts in the key.
+    """
+    if characters <= _LONG:
+        if len(table) >= most:
+            table.clear()
+        table[key] = value

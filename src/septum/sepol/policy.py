@@ -5,24 +5,28 @@ from __future__ import annotations
 import ctypes as c
 import os
 import threading
+from _blake2 import blake2b
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 from septum.errors import LabelError, PolicyError, UnknownName
 from septum.sepol import image
 from septum.sepol.library import REASONS, AvDecision, borrow, give_back, libc
+from septum.sepol.quoting import Decision, constraints, quote
 from septum.sepol.rules import Rules
 
 __all__ = ["CONTEXT_MAX", "Explanation", "Policy", "Vector"]
 
 CONTEXT_MAX: Final = 4096
 """Bytes of a context that is looked at at all. The kernel's files take less than a page (sel_write_access)."""
+_SIDS_MIN: Final = 1 << 10
 _SIDS_MAX: Final = 1 << 12
 """Contexts that libsepol knows at a time. It finds one by looking at each (`sepol_sidtab_search_context` in sidtab.c):
-with more than these, loading the policy anew is cheaper."""
+with more than these, loading the policy anew is cheaper; the earlier, the smaller the policy is."""
 _BITS: Final = 32  # of an access vector
+_SPARE: Final = 1 << 20
+"""Bytes that have to be free before libsepol is asked; one decision takes some ten thousand."""
 
 
 class Vector(NamedTuple):
@@ -40,10 +44,11 @@ class Explanation(NamedTuple):
 
     Attributes:
         allowed: all permissions that were asked for.
-        granted, refused: of those, in the order asked.
+        granted, refused: of those, in the order asked, each once.
         reasons: why any is refused: ``type enforcement``, ``constraint``, ``role``, ``bounds``.
-        constraint: the failing constraint with each part's value, as libsepol writes it; "" if none failed.
-        rule: the rule that allows, or the rule that is missing or fails, in one line of CIL.
+        constraint: what constraints refuse, with each part's value, as libsepol writes it; "" if they refuse nothing.
+        rule: the rules that allow, or what is missing or fails, in one line of CIL; if the source's type is permissive,
+            that too, as the kernel then only records what is denied here.
     """
 
     allowed: bool
@@ -76,6 +81,7 @@ class Policy:
         self._library = borrow()
         self._lock = threading.RLock()
         self._sids: dict[str, int] = {}
+        self._sids_max = min(_SIDS_MAX, max(_SIDS_MIN, len(content) >> 10))
         self._classes: dict[str, int] = {}
         self._permissions: dict[str, dict[str, int]] = {}
         self._compute_av = self._library.sepol_compute_av_reason
@@ -141,6 +147,8 @@ class Policy:
         Raises:
             LabelError: a context that is not valid in this policy.
             UnknownName: the policy has no such class.
+            PolicyError: it is closed; or libsepol would break on it, see `rules`.
+            MemoryError: there is none to decide with.
         """
         decision = self._decision
         with self._lock:
@@ -149,6 +157,7 @@ class Policy:
                 one, other = self._sids[source], self._sids[target]
             except KeyError:
                 one, other = self._sid_pair(source, target)
+            _spare_memory()
             code = self._compute_av(one, other, number, 0, decision, self._reason)
             if code < 0:
                 raise PolicyError(f"{self.name} gives no decision on class {tclass}", target=self.name)
@@ -158,28 +167,32 @@ class Policy:
         """The same with the reason, which takes longer: the rules are looked up in the whole policy.
 
         Raises:
-            LabelError, UnknownName: as `compute`; a permission that the class does not have too.
+            LabelError, UnknownName, PolicyError, MemoryError: as `compute`; a permission that the class does not have
+                too, and none at all: who asks for nothing is not told that it is allowed.
         """
+        permissions = tuple(dict.fromkeys(permissions))
+        if not permissions:
+            raise UnknownName(f"no permission of class {tclass[:100]} was asked for", target=tclass[:100])
         wanted = self.mask(tclass, permissions)
         text = c.c_void_p()
         with self._lock:
             number, ends = self._class(tclass), self._sid_pair(source, target)
+            _spare_memory()
             code = self._library.sepol_compute_av_reason_buffer(
                 *ends, number, wanted, self._decision, self._reason, text, 0
             )
             if code < 0:
                 raise PolicyError(f"{self.name} gives no decision on class {tclass}", target=self.name)
             allowed, flags = self._decision.allowed, self._reason.value
-            constraint = _constraint(c.string_at(text.value)) if text.value else ""
+            failed = constraints(c.string_at(text.value)) if text.value else ()
             libc.free(text)
         granted = tuple(name for name in permissions if self.mask(tclass, [name]) & allowed)
         refused = tuple(name for name in permissions if name not in granted)
         reasons = tuple(word for flag, word in REASONS.items() if flags & flag) if refused else ()
-        if refused and "constraint" in reasons and "type enforcement" not in reasons:
-            rule = constraint
-        else:
-            rule = self.rules.quote(source.split(":"), target.split(":"), tclass, granted, refused, reasons)
-        return Explanation(not refused, granted, refused, reasons, constraint, rule)
+        decision = Decision(source.split(":"), target.split(":"), tclass, granted, refused, reasons, failed)
+        return Explanation(
+            not refused, granted, refused, reasons, "; ".join(decision.failed_of(refused)), quote(self.rules, decision)
+        )
 
     def valid(self, context: str) -> bool:
         """Whether the policy knows the context: its names, and the user's right to role, type and range."""
@@ -219,15 +232,28 @@ class Policy:
 
     @property
     def rules(self) -> Rules:
-        """The policy's statements, read back from it when first asked for (0.3 s for Debian's whole policy)."""
+        """The policy's statements, read back from it with the first question (0.3 s for Debian's whole policy).
+
+        Raises:
+            PolicyError: libsepol would break on a question to this policy; or it is closed.
+        """
         with self._lock:
             self._check_open()
             if self._rules is None:
                 database = image.Database(self._library, self._content, self.name)
                 try:
-                    self._rules = Rules(database.cil())
+                    rules = Rules(database.cil())
                 finally:
                     database.close()
+                if rules.bounded_twice:
+                    raise PolicyError(
+                        f"{self.name} bounds a type by one that is bounded itself: {min(rules.bounded_twice)}",
+                        target=self.name,
+                        rule="libsepol 3.4 ends the process where both go beyond their bounds "
+                        "(type_attribute_bounds_av in services.c)",
+                        remedy="compile it without such (typebounds …), or let the kernel decide",
+                    )
+                self._rules = rules
             return self._rules
 
     def classes(self) -> Mapping[str, tuple[str, ...]]:
@@ -274,7 +300,7 @@ class Policy:
         """Numbers of two contexts. Both are of one table: it is never given up between the two."""
         with self._lock:
             self._check_open()
-            if len(self._sids) > _SIDS_MAX - 2 and not (source in self._sids and target in self._sids):
+            if len(self._sids) > self._sids_max - 2 and not (source in self._sids and target in self._sids):
                 self._load()
             return self._sid(source), self._sid(target)
 
@@ -285,6 +311,8 @@ class Policy:
         raw = self._encoded(context)
         sid = c.c_uint32()
         if raw is None or self._library.sepol_context_to_sid(raw, len(raw) + 1, sid) < 0:
+            if raw is not None and self._library.sepol_check_context(raw) == 0:
+                raise MemoryError(f"{self.name}: there is no memory for another context")
             raise self._invalid(context)
         self._sids[context] = sid.value
         return sid.value
@@ -321,7 +349,7 @@ class Policy:
         raw = _plain(name)
         number = c.c_uint16()
         with self._lock:
-            self._check_open()
+            _ = self.rules  # whether questions may be asked at all; nothing is asked without a class
             if raw is None or self._library.sepol_string_to_security_class(raw, number) < 0:
                 raise UnknownName(
                     f"{self.name} has no class {name[:100]!r}",
@@ -346,10 +374,13 @@ class Policy:
             raise PolicyError(f"{self.name} is closed", target=self.name)
 
 
-def _constraint(raw: bytes) -> str:
-    """Each failing constraint in libsepol's words, one after another, without its last word on each."""
-    text = " ".join(raw.decode("ascii", "replace").split())
-    return text.replace("; Constraint DENIED", ";").rstrip("; ")
+def _spare_memory() -> None:
+    """Fails where libsepol might: where it gets no memory for a constraint's text, it takes the constraint for met
+    (`constraint_expr_eval_reason` in services.c returns -ENOMEM, and only 0 denies)."""
+    place = libc.malloc(_SPARE)
+    if not place:
+        raise MemoryError("there is no memory to decide with")
+    libc.free(place)
 
 
 def _plain(text: str) -> bytes | None:

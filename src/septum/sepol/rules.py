@@ -55,7 +55,7 @@ class Rules:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._allows: dict[str, dict[str, list[re.Match[str]]]] = {}
+        self._indices: dict[str, dict[str, list[re.Match[str]]]] = {}
 
     @cached_property
     def classes(self) -> Mapping[str, tuple[str, ...]]:
@@ -81,6 +81,17 @@ class Rules:
         for name, words in self._find(r"\(typeattributeset (\S+) \((.*)\)\)"):
             found[name] = frozenset(words.split())
         return found
+
+    @cached_property
+    def permissive(self) -> frozenset[str]:
+        """Types whose processes the kernel refuses nothing, and only records what the policy denies."""
+        return frozenset(self._words(r"\(typepermissive (\S+)\)"))
+
+    @property
+    def bounded_twice(self) -> frozenset[str]:
+        """Types whose bounds are types with bounds of their own."""
+        bounds = {child: parent for parent, child in self._find(r"\(typebounds (\S+) (\S+)\)")}
+        return frozenset(child for child, parent in bounds.items() if parent in bounds)
 
     @cached_property
     def booleans(self) -> Mapping[str, bool]:
@@ -128,42 +139,13 @@ class Rules:
         """The rules that speak of these types and this class, inactive ones too."""
         targets = self.names_of(target)
         same = self.aliases.get(source, source) == self.aliases.get(target, target)
-        index = self._index(tclass)
+        index = self._index(rf"allow (\S+) (\S+) \({re.escape(tclass)} \((.*)\)\)")
         for name in sorted(self.names_of(source)):
             for found in index.get(name, ()):
                 if found[2] in targets or (same and found[2] == "self"):
                     block = self._conditional(found.start()) if found[0].startswith(" ") else None
                     condition, active = ("", True) if block is None else (block.condition, block.active)
                     yield Allow(found[1], found[2], tclass, tuple(found[3].split()), condition, active)
-
-    def quote(
-        self,
-        source: Sequence[str],
-        target: Sequence[str],
-        tclass: str,
-        granted: Sequence[str],
-        refused: Sequence[str],
-        reasons: Sequence[str],
-    ) -> str:
-        """The rule that a decision rests on, in one line.
-
-        Args:
-            source, target: contexts, split at colons.
-            tclass, granted, refused, reasons: of the decision.
-        """
-        if refused and "type enforcement" not in reasons:
-            if "role" in reasons:
-                return f"there is no (roleallow {source[1]} {target[1]})"
-            return f"the type that bounds {source[2]} may not {{ {' '.join(refused)} }} {tclass} of {target[2]}"
-        found = list(self.allows(source[2], target[2], tclass))
-        if not refused:
-            wanted = set(granted)
-            rules = [rule for rule in found if rule.active and wanted & set(rule.permissions)]
-            rules.sort(key=lambda rule: len(wanted - set(rule.permissions)))
-            return str(rules[0]) if rules else ""
-        switched_off = [rule for rule in found if not rule.active and set(refused) & set(rule.permissions)]
-        missing = f"there is no (allow {source[2]} {target[2]} ({tclass} ({' '.join(refused)})))"
-        return f"{missing}; switched off: {switched_off[0]}" if switched_off else missing
 
     def transition(self, source: str, target: str, tclass: str, name: str) -> str:
         """The context of what `source` makes, as `security_compute_sid` of security/selinux/ss/services.c finds it.
@@ -181,7 +163,7 @@ class Rules:
         default = self._default("type", tclass) or ("source" if of_process else "target")
         made = self._type_made(mine[2], theirs[2], tclass, name) or side[default][2]
         targets = self.names_of(theirs[2])
-        for one, other, new_role in self._find(rf"\(roletransition (\S+) (\S+) {re.escape(tclass)} (\S+)\)"):
+        for one, other, new_role in self._find_made(rf"\(roletransition (\S+) (\S+) {re.escape(tclass)} (\S+)\)"):
             if one == mine[1] and other in targets:
                 role = new_role
         found = [user, role, made]
@@ -191,34 +173,28 @@ class Rules:
 
     def _type_made(self, source: str, target: str, tclass: str, name: str) -> str:
         """By a rule for the name, else by one without; "" if there is none. Rules without may be conditional."""
-        sources, targets = self.names_of(source), self.names_of(target)
-        made = ""
-        rule = rf"^( *)\(typetransition (\S+) (\S+) {re.escape(tclass)} ([^\s\"]+)\)$"
-        for found in re.finditer(rule, self.text, re.MULTILINE):
-            if found[2] in sources and found[3] in targets and self._counts(found):
-                made = found[4]
-        if name:
-            # libsepol 3.4 writes the name as it is, later ones in quotes.
-            written = rf"(?:{re.escape(name)}|\"{re.escape(name)}\")"
-            pattern = rf"\(typetransition (\S+) (\S+) {re.escape(tclass)} {written} (\S+)\)"
-            for one, other, new_type in self._find(pattern):
-                if one in sources and other in targets:
-                    made = new_type
-        return made
+        targets = self.names_of(target)
+        made = named = ""
+        index = self._index(rf"typetransition (\S+) (\S+) {re.escape(tclass)} (?:(.+) )?(\S+)")
+        for one in self.names_of(source):
+            for found in index.get(one, ()):
+                if found[2] not in targets or not self._counts(found):
+                    continue
+                if found[3] is None:
+                    made = found[4]
+                elif name and found[3] in (name, f'"{name}"'):  # libsepol 3.4 writes it as it is, later ones in quotes
+                    named = found[4]
+        return named or made
 
     def _range(self, source: Sequence[str], target: Sequence[str], tclass: str, of_process: bool) -> str:
         sources, targets = self.names_of(source[2]), self.names_of(target[2])
-        for one, other, low, high in self._find(
+        for one, other, low, high in self._find_made(
             rf"\(rangetransition (\S+) (\S+) {re.escape(tclass)} \((\(.*?\)|\S+) (\(.*\)|\S+)\)\)"
         ):
             if one in sources and other in targets:
                 return _range_text(low, high)
-        default = next(
-            iter(
-                self._words(rf"\(defaultrange {re.escape(tclass)} (glblub|(?:source|target) (?:low|high|low-high))\)")
-            ),
-            "",
-        )
+        ways = r"(glblub|(?:source|target) (?:low|high|low-high))"
+        default = self._default("range", tclass, ways)
         if default == "glblub":
             if not self.canonical_levels:
                 raise PolicyError(
@@ -233,8 +209,9 @@ class Rules:
             return {"low": low, "high": high or low, "low-high": f"{low}-{high}" if high else low}[part]
         return source[3] if of_process else source[3].partition("-")[0]
 
-    def _default(self, what: str, tclass: str) -> str:
-        return next(iter(self._words(rf"\(default{what} {re.escape(tclass)} (source|target)\)")), "")
+    def _default(self, what: str, tclass: str, ways: str = "(source|target)") -> str:
+        found = self._find_made(rf"\(default{what} {re.escape(tclass)} {ways}\)")
+        return found[0][0] if found else ""
 
     @cached_property
     def _names(self) -> Mapping[str, frozenset[str]]:
@@ -248,15 +225,14 @@ class Rules:
     def _conditionals(self) -> list[Conditional]:
         return conditionals(self.text, self.booleans)
 
-    def _index(self, tclass: str) -> dict[str, list[re.Match[str]]]:
-        """The allow rules of a class by their sources. To look at all of a large policy's takes a tenth of a second."""
-        index = self._allows.get(tclass)
+    def _index(self, statement: str) -> dict[str, list[re.Match[str]]]:
+        """Statements, conditional ones too, by their first group. To look at all of a large policy's takes a tenth of a
+        second, so it is done once for each class."""
+        index = self._indices.get(statement)
         if index is None:
-            index = {}
-            pattern = rf"^ *\(allow (\S+) (\S+) \({re.escape(tclass)} \((.*)\)\)\)$"
-            for found in re.finditer(pattern, self.text, re.MULTILINE):
+            index = self._indices[statement] = {}
+            for found in re.finditer(rf"^ *\({statement}\)$", self.text, re.MULTILINE):
                 index.setdefault(found[1], []).append(found)
-            self._allows[tclass] = index
         return index
 
     def _counts(self, found: re.Match[str]) -> bool:
@@ -264,12 +240,22 @@ class Rules:
         block = self._conditional(found.start()) if found[0].startswith(" ") else None
         return block is None or block.active
 
+    @cached_property
+    def _of_making(self) -> str:
+        """The few statements, beside type transitions, that say what is made."""
+        kinds = r"^\((?:default\w+|roletransition|rangetransition) .*$"
+        return "\n".join(re.findall(kinds, self.text, re.MULTILINE))
+
     def _conditional(self, place: int) -> Conditional | None:
         return next((block for block in self._conditionals if block.start <= place < block.end), None)
 
     def _find(self, pattern: str) -> list[tuple[str, ...]]:
         """The groups of all statements outside of conditionals that fit."""
         return [found.groups() for found in re.finditer(f"^{pattern}$", self.text, re.MULTILINE)]
+
+    def _find_made(self, pattern: str) -> list[tuple[str, ...]]:
+        """The same among those that say what is made."""
+        return [found.groups() for found in re.finditer(f"^{pattern}$", self._of_making, re.MULTILINE)]
 
     def _words(self, pattern: str) -> list[str]:
         """The same for patterns with one group."""

@@ -18,22 +18,21 @@ from septum.sepol.memo import Memo
 from septum.sepol.policy import Policy
 from septum.sepol.wire import receive, send
 
-__all__ = ["end_with", "serve"]
+__all__ = ["confine", "end_with", "serve"]
 
-_MEMORY: Final = 1 << 30
-"""Bytes of address space. A worker with Debian's whole policy in it takes a tenth."""
 _NOBODY: Final = 65534
 _PR_SET_NAME: Final = 15  # include/uapi/linux/prctl.h
 _PR_SET_NO_NEW_PRIVS: Final = 38
 
 
-def serve(channel: int, image: int, life: int, name: str, booleans: dict[str, bool]) -> None:
+def serve(channel: int, image: int, life: int, memory: int, name: str, booleans: dict[str, bool]) -> None:
     """Answers until the other side closes.
 
     Args:
         channel: descriptor of a connected socket.
         image: descriptor of a file that holds the policy.
         life: descriptor of a pipe's reading end: this process ends when its writing end is closed.
+        memory: bytes of address space that this process may have.
         name: of the policy, for messages.
         booleans: what-if values.
     """
@@ -42,7 +41,7 @@ def serve(channel: int, image: int, life: int, name: str, booleans: dict[str, bo
         try:
             with open(image, "rb") as file:
                 content = file.read()
-            _confine()
+            confine(memory)
             policy = Policy(content, booleans, name)
             remembered = Memo(policy)
             opened = {
@@ -70,6 +69,8 @@ def serve(channel: int, image: int, life: int, name: str, booleans: dict[str, bo
 def _answer(ask: Callable[..., Any], item: Sequence[Any]) -> Any:
     try:
         return ask(*item)
+    except MemoryError:
+        raise SystemExit(1) from None  # one that starts anew has room again
     except Exception as error:  # in a damaged policy there may be anything; one question of it is not all of them
         return _refusal(error)
 
@@ -99,11 +100,20 @@ def end_with(life: int) -> None:
         raise SystemExit(0)
 
 
-def _confine() -> None:
-    """Gives up what is not needed, before the policy is looked at."""
+def confine(memory: int) -> None:
+    """Gives up what a process that decides does not need, for good: root's rights, and more memory than a policy takes.
+
+    For before the policy is looked at.
+
+    Args:
+        memory: bytes of address space that this process may have.
+
+    Raises:
+        Unenforceable: the kernel refuses.
+    """
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # meant for whoever asks, which closes
-    for kind, most in ((resource.RLIMIT_AS, _MEMORY), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NPROC, 0)):
+    for kind, most in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NPROC, 0)):
         resource.setrlimit(kind, (most, most))
     _prctl(_PR_SET_NAME, b"septum-sepol")
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)

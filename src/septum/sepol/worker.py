@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -29,9 +29,13 @@ from septum.sepol.wire import receive, send
 __all__ = ["Worker", "vet"]
 
 _BATCH: Final = 1 << 14  # questions of one message
+_CHARACTERS: Final = 1 << 21
+"""Of one message: that many questions of a usual length. A context of hundreds of categories takes a millisecond to
+read, and a message of nothing else must be answered in time as well."""
+_REASONS: Final = 16  # questions that want reasons: each may have a large policy looked through
 _OPENING: Final = 20.0  # seconds; a policy of Debian's size takes one
 _ERRORS: Final = {kind.__name__: kind for kind in (LabelError, PolicyError, Unenforceable, UnknownName, Denied)}
-_PERMISSIONS_MAX: Final = 64  # of one question; a class has 32
+_PERMISSIONS_MAX: Final = 32  # that a class can have
 _Q = TypeVar("_Q")
 _A = TypeVar("_A")
 
@@ -44,7 +48,8 @@ class Worker:
     Args:
         source: path of a compiled policy, or the policy itself.
         booleans: values to set, for asking what if.
-        timeout: seconds that a batch of 16,384 questions may take.
+        timeout: seconds that a message may take: 16,384 questions, or 16 with their reasons; fewer of great length.
+        memory: bytes of address space that the process may have. With Debian's whole policy it takes a tenth of a GiB.
 
     Attributes:
         name, fingerprint, version, mls, handle_unknown: as of `Policy`.
@@ -57,13 +62,19 @@ class Worker:
     """
 
     def __init__(
-        self, source: str | bytes, *, booleans: Mapping[str, bool] | None = None, timeout: float = 10.0
+        self,
+        source: str | bytes,
+        *,
+        booleans: Mapping[str, bool] | None = None,
+        timeout: float = 10.0,
+        memory: int = 1 << 30,
     ) -> None:
         self.name = "the policy" if isinstance(source, bytes) else source
         self._content = source if isinstance(source, bytes) else image.read(source)
         image.header(self._content, self.name)
         self._booleans = dict(booleans or {})
         self._timeout = timeout
+        self._memory = memory
         self._lock = threading.RLock()
         self._why: str
         self._process: subprocess.Popen[bytes]
@@ -103,16 +114,17 @@ class Worker:
             EngineGone: the worker has ended, or did not answer in time, or not what was asked: all is denied until
                 `restart`.
         """
-        return self._ask("compute", questions, lambda question: [_cut(word) for word in question], _mask)
+        return self._ask("compute", questions, lambda question: [_cut(word) for word in question], _mask, _BATCH)
 
     def explain_many(self, questions: Sequence[tuple[str, str, str, Sequence[str]]]) -> list[Explanation | Denied]:
         """The same with permissions and reasons; see `Policy.explain`."""
 
         def item(question: tuple[str, str, str, Sequence[str]]) -> list[Any]:
             *names, permissions = question
-            return [*map(_cut, names), [_cut(name) for name in permissions[:_PERMISSIONS_MAX]]]
+            # One more different name than a class can have: at least one of them is refused.
+            return [*map(_cut, names), [_cut(name) for name in [*dict.fromkeys(permissions)][: _PERMISSIONS_MAX + 1]]]
 
-        return self._ask("explain", questions, item, _explanation)
+        return self._ask("explain", questions, item, _explanation, _REASONS)
 
     def explain(self, source: str, target: str, tclass: str, permissions: Sequence[str]) -> Explanation:
         """One decision with its reason.
@@ -214,7 +226,7 @@ class Worker:
             with open(memfd, "wb", closefd=False) as file:
                 file.write(self._content)
             os.lseek(memfd, 0, os.SEEK_SET)
-            words = json.dumps([root, channel, memfd, life, self.name, self._booleans])
+            words = json.dumps([root, channel, memfd, life, self._memory, self.name, self._booleans])
             code = (
                 "import sys, json; root, *words = json.loads(sys.argv[1]); sys.path.insert(0, root); "
                 "from septum.sepol.serve import serve; serve(*words)"
@@ -234,15 +246,19 @@ class Worker:
             os.close(memfd)
 
     def _ask(
-        self, verb: str, questions: Sequence[_Q], item: Callable[[_Q], list[Any]], read: Callable[[Any], _A]
+        self,
+        verb: str,
+        questions: Sequence[_Q],
+        item: Callable[[_Q], list[Any]],
+        read: Callable[[Any], _A],
+        batch: int,
     ) -> list[_A | Denied]:
         found: list[_A | Denied] = []
         with self._lock:
             if not self.alive:
                 raise self._gone(self._why or self._end())
             try:
-                for begin in range(0, len(questions), _BATCH):
-                    part = [item(question) for question in questions[begin : begin + _BATCH]]
+                for part in _parts(map(item, questions), batch):
                     send(self._channel, [verb, part], self._timeout)
                     answers = receive(self._channel, self._timeout)
                     if type(answers) is not list or len(answers) != len(part):
@@ -288,6 +304,22 @@ def vet(source: str | bytes) -> None:
         PolicyError, Unenforceable, EngineGone: as `Worker`.
     """
     Worker(source).close()
+
+
+def _parts(items: Iterable[list[Any]], most: int) -> Iterator[list[list[Any]]]:
+    """Questions by messages of at most so many."""
+    part: list[list[Any]] = []
+    characters = 0
+    for item in items:
+        *words, last = item
+        more = sum(map(len, words)) + sum(map(len, last))
+        if part and (len(part) >= most or characters + more > _CHARACTERS):
+            yield part
+            part, characters = [], 0
+        part.append(item)
+        characters += more
+    if part:
+        yield part
 
 
 def _cut(word: str) -> str:
