@@ -30,6 +30,7 @@ _ENDS = {
     "debian": ("system_u:system_r:svirt_t", "system_u:object_r:svirt_image_t"),
 }
 Question = tuple[str, str, str]
+_ORCHESTRATOR = "system_u:system_r:septum_orchestrator.process:s0:c1-s0:c1,c256.c1021"
 
 
 def bench(runs: int, *, whole: bool = True) -> Result:
@@ -79,6 +80,12 @@ def bench(runs: int, *, whole: bool = True) -> Result:
                 for name in images
                 for kind in ("random", "of a guest")
             ),
+            Goal(
+                "a cold decision of libsepol's, septum's own classes",
+                figures["septum, libsepol, of septum's own classes"].median,
+                5,
+                "µs",
+            ),
             Goal("a new pair whose relation is known", cold.median, 5, "µs"),
             Goal("a question asked before", again.median, 0.3, "µs"),
         ),
@@ -103,6 +110,14 @@ def _in_process(name: str, image: bytes, runs: int) -> Iterator[Figure]:
         known = [(one, other, "file") for one, _, _ in guests for _, other, _ in guests]
         _ask(policy.compute, known)
         yield _questions(f"{name}, libsepol, of a guest", runs, policy.compute, lambda: choose.sample(known, _BATCH))
+        if name == "septum":
+            owned = [
+                (_ORCHESTRATOR, f"system_u:system_r:septum_vm.process:s0:c1,c{number}", "septum_guest")
+                for number in range(300, 340)
+            ]
+            _ask(policy.compute, owned)
+            kind = f"{name}, libsepol, of septum's own classes"
+            yield _questions(kind, runs, policy.compute, lambda: choose.choices(owned, k=_BATCH))
         yield _questions(f"{name}, libsepol, new contexts", runs, policy.compute, lambda: _guests(name, choose, _BATCH))
         wanted = ("read", "write")
         policy.explain(*known[0], wanted)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from septum.access import wire
 from septum.access.question import Decision, ObjectQuestion, Question
+from septum.access.spin import spinning
 from septum.errors import Denied, HostError, MessageError, NotFound
 
 __all__ = ["LOCK", "SOCKET", "Client"]
@@ -146,7 +147,7 @@ class Client:
         buffer = self._buffer
         try:
             while len(buffer) < 4 or len(buffer) < 4 + self._length():
-                data = self._socket.recv(1 << 18)
+                data = spinning(self._look) or self._socket.recv(1 << 18)
                 if not data:
                     raise ConnectionResetError(104, "septumd closed the connection")
                 buffer += data
@@ -156,6 +157,12 @@ class Client:
         body = buffer[4:end].decode("utf-8", "replace")
         del buffer[:end]
         return body
+
+    def _look(self) -> bytes:
+        try:
+            return self._socket.recv(1 << 18, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return b""
 
     def _length(self) -> int:
         length: int = wire.LENGTH.unpack_from(self._buffer)[0]

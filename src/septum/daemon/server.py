@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from septum.access import wire
+from septum.access.spin import spinning
 from septum.daemon import peer
 from septum.daemon.connection import PORTION, Connection
 from septum.daemon.desk import Answer
@@ -79,7 +80,7 @@ class Server:
         self._listeners = list(listeners)
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._stopping = self._reloading = False
+        self._stopping = self._reloading = self._answered = False
         self._clients: dict[int, Connection] = {}
         self._pidfds: dict[int, Connection] = {}
         self._uids: dict[int, int] = {}
@@ -127,7 +128,7 @@ class Server:
 
     def _round(self, timeout: float) -> None:
         special = []
-        for fd, events in self._epoll.poll(timeout):
+        for fd, events in self._poll(timeout):
             client = self._clients.get(fd)
             if client is not None:
                 self._attend(client, events)
@@ -167,6 +168,7 @@ class Server:
     def _answer(self, now: float) -> None:
         """Answers a message of each client that has one, records all of it, then sends."""
         answers: list[tuple[Connection, Answer, bool]] = []
+        self._answered = True
         for client in list(self._ready.values()):
             if client.resume > now:
                 continue
@@ -242,6 +244,12 @@ class Server:
         if events != client.events:
             client.events = events
             self._epoll.modify(fd, events)
+
+    def _poll(self, timeout: float) -> list[tuple[int, int]]:
+        if self._answered and timeout:
+            self._answered = False
+            return spinning(lambda: self._epoll.poll(0)) or self._epoll.poll(timeout)
+        return self._epoll.poll(timeout)
 
     def _timeout(self) -> float:
         if not self._ready:
