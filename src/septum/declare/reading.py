@@ -1,6 +1,6 @@
 """From a document to values, by the schema. What is wrong is noted and reading goes on, so that all of it is told."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
 
@@ -11,10 +11,13 @@ from septum.declare.positions import Path
 from septum.declare.schema import REQUIRED, TABLES, Key, Shape
 from septum.errors import Fault
 
-__all__ = ["Entry", "Reading", "nearest"]
+__all__ = ["Entry", "Reading", "found"]
 
 _LONGEST_QUOTE: Final = 60
-_MOST_FAULTS: Final = 200
+_LARGEST_QUOTE: Final = 10**20
+_MOST_FAULTS: Final = 100
+_MOST_COMPARED: Final = 256  # difflib takes some 20 µs for each
+_MOST_LISTED: Final = 12
 
 
 class Entry(NamedTuple):
@@ -50,11 +53,16 @@ class Reading:
         if len(self.faults) < _MOST_FAULTS:
             self.faults.append(Fault(*where, what, remedy))
 
+    def unknown(self, where: Where, what: str, name: str, known: Sequence[str]) -> None:
+        """Notes a name that is none of those known, with the nearest of them."""
+        if len(self.faults) < _MOST_FAULTS:
+            self.fault(where, what, _nearest(name, known))
+
     def at(self, path: Path) -> Any:
         """The value at a path, None if there is none or something on the way is no table."""
         value: Any = self.document.values
         for key in path:
-            if (isinstance(value, dict) and key in value) or (isinstance(value, list) and isinstance(key, int)):
+            if isinstance(value, dict) and key in value:
                 value = value[key]
             else:
                 return None
@@ -76,9 +84,8 @@ class Reading:
     def _each(self, path: Path, value: Any, shape: Shape, name: str) -> Iterator[Entry | None]:
         if shape.listed:
             if not isinstance(value, list):
-                self.fault(
-                    self.document.where(path), f"expected [[{name}]], a list of tables", _header(path, "[[", "]]")
-                )
+                what = f"expected a list of tables [[{name}]], found {found(value)}"
+                self.fault(self.document.where(path), what)
                 return
             places: list[tuple[str, Path, Any]] = [("", (*path, number), one) for number, one in enumerate(value)]
         elif not isinstance(value, dict):
@@ -114,7 +121,7 @@ class Reading:
         known = [*keys, *shape.table.tables]
         for name in table:
             if name not in known:
-                self.fault(self.document.where((*path, name)), f"{title} has no {found(name)}", nearest(name, known))
+                self.unknown(self.document.where((*path, name)), f"{title} has no {found(name)}", name, known)
         return {name: self._value(path, table, key, title) for name, key in keys.items()}
 
     def _value(self, path: Path, table: Mapping[str, Any], key: Key, title: str) -> Any:
@@ -135,14 +142,11 @@ class Reading:
             return key.kind.fallback
 
 
-def nearest(name: str, known: list[str]) -> str:
-    """What may have been meant, or what there is: a remedy."""
-    close = get_close_matches(name[:_LONGEST_QUOTE], known, n=1)
+def _nearest(name: str, known: Sequence[str]) -> str:
+    close = get_close_matches(name[:_LONGEST_QUOTE], known[:_MOST_COMPARED], n=1)
     if close:
         return f"did you mean {close[0]}?"
-    if len(known) > 12:
-        return ""
-    return f"it has {', '.join(known)}" if known else ""
+    return f"there is {', '.join(known)}" if 0 < len(known) <= _MOST_LISTED else ""
 
 
 def found(value: Any) -> str:
@@ -153,11 +157,9 @@ def found(value: Any) -> str:
         return "a table"
     if isinstance(value, list):
         return "a list"
+    if isinstance(value, int) and abs(value) > _LARGEST_QUOTE:
+        return "a number with too many digits"  # Python refuses to print some of these
     if not isinstance(value, str):
         return str(value)[:_LONGEST_QUOTE]
     shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in value[:_LONGEST_QUOTE])
     return f'"{shown}{"…" if len(value) > _LONGEST_QUOTE else ""}"'
-
-
-def _header(path: Path, opening: str, closing: str) -> str:
-    return f"write {opening}{'.'.join(str(key) for key in path)}{closing}"

@@ -75,7 +75,13 @@ TABLES: Final[dict[str, Shape]] = {
         Table("what the platform's administrator writes", (), ("platform", "realm", "device"))
     ),
     "a realm's file": Shape(Table("what a realm writes: its own part, without its name", (), _PART)),
-    "platform": Shape(Table("what belongs to no realm: driver domains and their services", (), (*_PART, "deny"))),
+    "platform": Shape(
+        Table(
+            "what belongs to no realm: driver domains and their services",
+            (Key("images", Folder(), "folder of images that platform guests share", "", "none"),),
+            (*_PART, "deny"),
+        )
+    ),
     "realm": Shape(
         Table(
             "an owner; its part stands here, or in a file of its own",
