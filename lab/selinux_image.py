@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab import agent, cache, debian, guest, initramfs
+from septum import policy as shipped
 
 _HERE = Path(__file__).parent
-SHIPPED = tuple(sorted((_HERE.parent / "policy" / "host").glob("*.cil")))
 FOR_TESTS = tuple(sorted((_HERE / "cil").glob("*.cil")))
 _FILES = _HERE / "files"
+_OWN = "septum.cil"
 
 PACKAGES = (
     "linux-image-cloud-amd64",
@@ -41,6 +42,29 @@ _AGENT = "usr/local/lib/septum-lab/agent.py"
 _INIT = "usr/local/sbin/lab-init"
 
 
+def policy_modules() -> tuple[Path, ...]:
+    """The modules that septum ships and those that tests need, as files for semodule."""
+    return (*shipped_modules(), *FOR_TESTS)
+
+
+def for_tests(modules: Sequence[Path]) -> tuple[Path, ...]:
+    """What tests need beside `modules`: some of it only where septum's own types are."""
+    own = any(path.name == _OWN for path in modules)
+    return tuple(path for path in FOR_TESTS if own or path.stem != "lab_septum")
+
+
+def shipped_modules() -> tuple[Path, ...]:
+    """The modules that septum ships: its policy, and the optional one for libvirt's types."""
+    content = {_OWN: shipped.module(), f"{shipped.SVIRT_MODULE}.cil": shipped.svirt().text.encode()}
+
+    def write(target: Path) -> None:
+        for name, text in content.items():
+            (target / name).write_bytes(text)
+
+    folder = cache.artifact("selinux-modules", cache.recipe(content), write)
+    return tuple(folder / name for name in content)
+
+
 def root() -> Path:
     """A folder with ``root``, the machine's file system as the packages leave it."""
     return cache.artifact("selinux-root", cache.recipe(PACKAGES, debian.CODENAME), _build_root)
@@ -50,8 +74,7 @@ def image() -> Path:
     """A folder with ``disk`` (raw), ``vmlinuz``, ``initrd`` and ``policy`` (the machine's compiled policy)."""
     key = cache.recipe(
         root().name,
-        *SHIPPED,
-        *FOR_TESTS,
+        *policy_modules(),
         _FILES,
         Path(agent.__file__),
         Path(initramfs.__file__),
@@ -65,8 +88,8 @@ def policy(*modules: Path) -> Path:
     """Debian's policy with modules in it, compiled here, for `Machine.load_policy`.
 
     Args:
-        modules: CIL files; each is a module of the file's name. The machine starts with `SHIPPED` and `FOR_TESTS`,
-            and needs the latter.
+        modules: CIL files; each is a module of the file's name. The machine starts with
+            those of `policy_modules`, and needs those of `for_tests`.
     """
     key = cache.recipe(root().name, *modules)
     return cache.artifact("selinux-policy", key, lambda target: _build_policy(target, modules)) / "policy"
@@ -101,7 +124,7 @@ def _build_image(target: Path) -> None:
     initramfs.write(target / "initrd", _FILES / "initramfs-init", initramfs.module_files(modules, _MODULES))
     _fill(work)
     cache.say("compiling the policy")
-    _compile(work, target / "policy", (*SHIPPED, *FOR_TESTS))
+    _compile(work, target / "policy", policy_modules())
     cache.say("labelling files, making the disk")
     cache.run(["setfiles", "-m", "-F", "-r", work, work / "etc/selinux/default/contexts/files/file_contexts", work])
     disk = target / "disk"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lab.selinux import Done, Machine
+from septum.host.selinux_types import OWN
 
 SOURCES = Path(__file__).parent.parent / "src"
 SEPTUM = "/opt/septum"
@@ -18,12 +19,17 @@ BLUE = "s0:c1,c4"
 
 def guest_context(level: str) -> str:
     """The context of a guest's QEMU."""
-    return f"system_u:system_r:svirt_t:{level}"
+    return f"{OWN.process}:{level}"
 
 
 def image_context(level: str) -> str:
     """The context of what a guest may write."""
-    return f"system_u:object_r:svirt_image_t:{level}"
+    return f"{OWN.image}:{level}"
+
+
+def content_context(level: str) -> str:
+    """The context of what guests only read."""
+    return f"{OWN.content}:{level}"
 
 
 def machine_with_septum(request: pytest.FixtureRequest) -> Iterator[Machine]:

@@ -478,6 +478,24 @@ class LedgerConformance:
         with pytest.raises(Held):
             ledger.begin(two.uuid, [BASE], [])
 
+    # facts
+
+    def test_facts_are_kept_for_later_processes(self, ledger: Ledger, open_ledger: Callable[[], Ledger]) -> None:
+        identity, secret = ledger.identity(), ledger.secret()
+        assert ledger.recall("policy") == ""
+        for key, value in (
+            ("policy", "first"),
+            ("identity", "no ledger's"),
+            ("secret", "no secret"),
+            ("policy", "ü\udcff"),
+        ):
+            ledger.remember(key, value)
+        again = open_ledger()
+        assert (again.recall("policy"), again.recall("identity")) == ("ü\udcff", "no ledger's")
+        assert (again.identity(), again.secret()) == (identity, secret)
+        ledger.remember("policy", "")
+        assert again.recall("policy") == ""
+
     # audit
 
     def test_the_audit_chain_can_be_checked_without_septum(self, ledger: Ledger) -> None:

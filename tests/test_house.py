@@ -17,12 +17,14 @@ SOURCE = ROOT / "src" / "septum"
 # Each package may import from those listed, and from itself. `errors` is open to all.
 MAY_IMPORT = {
     "labels": set(),
+    "policy": {"labels"},
+    "declare": {"labels"},
     "ledger": {"labels"},
     "guests": set(),
     "host": {"guests", "labels"},
     "launch": {"labels", "ledger", "guests", "host"},
     "attack": {"labels", "ledger", "guests", "host", "launch"},
-    "cli": {"labels", "ledger", "guests", "host", "launch", "attack"},
+    "cli": {"labels", "policy", "declare", "ledger", "guests", "host", "launch", "attack"},
 }
 # The modules behind `septum run` load nothing that costs a start noticeably (measured: docs/launching.md).
 LAUNCH_PATH = ("labels", "ledger", "guests", "host", "launch")

@@ -6,7 +6,17 @@ from collections.abc import Iterator
 import pytest
 
 from lab.selinux import GUEST_INITRD, GUEST_KERNEL, Done, Machine
-from tests.labkit import SEPTUM, ask, label_in, machine_with_septum, wait_for_socket
+from septum.host.selinux_types import SVIRT
+from tests.labkit import (
+    SEPTUM,
+    ask,
+    content_context,
+    guest_context,
+    image_context,
+    label_in,
+    machine_with_septum,
+    wait_for_socket,
+)
 
 pytestmark = pytest.mark.lab
 
@@ -29,7 +39,9 @@ def septum(machine: Machine, *words: str, check: bool = True) -> Done:
 class Guest:
     """A guest under `septum run`, with an image, content that its realm shares, and a monitor."""
 
-    def __init__(self, machine: Machine, name: str, realm: str = "r", driver: str = "selinux") -> None:
+    def __init__(
+        self, machine: Machine, name: str, realm: str = "r", driver: str = "selinux", types: str = "auto"
+    ) -> None:
         self.machine = machine
         self.disk, self.monitor = f"/srv/vms/{name}.img", f"/run/vms/{name}.qmp"
         machine.run(["truncate", "-s", "1M", self.disk], check=True)
@@ -39,7 +51,8 @@ class Guest:
         qemu += ["-blockdev", f"raw,node-name=base,read-only=on,file.driver=file,file.filename={BASE}"]
         qemu += ["-qmp", f"unix:{self.monitor},server=on,wait=off", "-pidfile", f"/run/vms/{name}.pid"]
         run = ["run", "--driver", driver, "--realm", realm, "--name", name, "--share", BASE, "--", *qemu]
-        self.pid = machine.spawn(["python3", "-m", "septum", *run], environment=PYTHON)
+        environment = {**PYTHON, "SEPTUM_SELINUX_TYPES": types}
+        self.pid = machine.spawn(["python3", "-m", "septum", *run], environment=environment)
 
     def up(self) -> "Guest":
         wait_for_socket(self.machine, self.monitor, self.pid)
@@ -74,11 +87,11 @@ class Guest:
 @pytest.mark.parametrize("end", ["quit", "kill -9"])
 def test_labels_are_in_force_and_back_afterwards(machine: Machine, driver: str, end: str) -> None:
     guest = Guest(machine, "red", driver=driver).up()
-    assert guest.context.startswith("system_u:system_r:svirt_t:s0:c")
+    assert guest.context.startswith(guest_context("s0:c"))
     realm, _, _ = guest.level.partition(",")
-    assert label_in(machine, guest.disk) == f"system_u:object_r:svirt_image_t:{guest.level}"
-    assert label_in(machine, "/run/vms/red.pid") == f"system_u:object_r:svirt_image_t:{guest.level}"
-    assert label_in(machine, BASE) == f"system_u:object_r:virt_content_t:{realm}"
+    assert label_in(machine, guest.disk) == image_context(guest.level)
+    assert label_in(machine, "/run/vms/red.pid") == image_context(guest.level)
+    assert label_in(machine, BASE) == content_context(realm)
     if end == "quit":
         ask(machine, guest.monitor, "quit")
         assert machine.wait(guest.pid).status == 0
@@ -86,7 +99,22 @@ def test_labels_are_in_force_and_back_afterwards(machine: Machine, driver: str, 
         machine.run(["kill", "-9", str(guest.pid)], check=True)
         assert machine.wait(guest.pid).status == -9
     guest.wait_until_restored()
-    assert [avc for avc in machine.avcs() if avc.denied and avc.source.split(":")[2] == "svirt_t"] == []
+    assert [avc for avc in machine.avcs() if avc.denied and avc.source == guest_context(guest.level)] == []
+
+
+def test_libvirts_types_do_where_they_are_asked_for(machine: Machine) -> None:
+    guest = Guest(machine, "red", types="svirt").up()
+    context = f"{SVIRT.process}:{guest.level}"
+    assert guest.context == context
+    assert label_in(machine, guest.disk) == f"{SVIRT.image}:{guest.level}"
+    # Whoever asks later need not know which types it was started with.
+    explained = json.loads(septum(machine, "explain", "--json", "red", guest.disk).output)
+    (verdict,) = [verdict for verdict in explained["rw"]["by"] if verdict["mechanism"] == "selinux"]
+    assert verdict["allowed"]
+    assert context in verdict["rule"]
+    ask(machine, guest.monitor, "quit")
+    guest.wait_until_restored()
+    assert [avc for avc in machine.avcs() if avc.denied and avc.source == context] == []
 
 
 def test_reconcile_puts_back_what_a_killed_watcher_could_not(machine: Machine) -> None:
@@ -95,7 +123,7 @@ def test_reconcile_puts_back_what_a_killed_watcher_could_not(machine: Machine) -
     machine.run("until pkill -9 -x septum-watcher; do sleep 0.05; done", timeout=30, check=True)
     machine.run(["kill", "-9", str(guest.pid)], check=True)
     machine.wait(guest.pid)
-    assert label_in(machine, guest.disk).startswith("system_u:object_r:svirt_image_t:s0:c")
+    assert label_in(machine, guest.disk).startswith(image_context("s0:c"))
     septum(machine, "reconcile")
     guest.check_restored()
     assert json.loads(septum(machine, "ps", "--json").output) == []

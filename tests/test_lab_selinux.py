@@ -11,7 +11,8 @@ from tests.labkit import BLUE, RED, guest_context, image_context, machine_with_s
 
 LOG = """\
 [  1.1] audit: type=1400 audit(1.5:9): avc:  denied  { read write } for  pid=9 comm="cat" name="a b" dev="vda" ino=3 \
-scontext=system_u:system_r:svirt_t:s0:c1,c2 tcontext=system_u:object_r:svirt_image_t:s0:c1,c4 tclass=file permissive=0
+scontext=system_u:system_r:septum_vm.process:s0:c1,c2 tcontext=system_u:object_r:septum_vm.image:s0:c1,c4 \
+tclass=file permissive=0
 [  1.2] audit: type=1403 audit(1.5:10): policy loaded
 [  1.3] audit: type=1400 audit(1.5:11): avc:  granted  { setenforce } for  pid=9 comm="x" scontext=a:b:c:s0 \
 tcontext=d:e:f:s0 tclass=security
@@ -63,10 +64,15 @@ def test_spawned_programs_are_waited_for(machine: Machine) -> None:
 def test_the_kernel_keeps_labels_apart_and_says_so(machine: Machine) -> None:
     machine.run(f"mkdir /srv/d; echo secret >/srv/d/disk; chcon {image_context(BLUE)} /srv/d/disk", check=True)
     machine.dmesg()
+
+    def about_the_disk() -> list[Avc]:
+        # The shell looks for translations, which QEMU has no need of.
+        return [avc for avc in machine.avcs() if avc.target == image_context(BLUE)]
+
     assert machine.run("cat /srv/d/disk", context=guest_context(BLUE)).output == "secret\n"
-    assert machine.avcs() == []
+    assert about_the_disk() == []
     assert machine.run("cat /srv/d/disk", context=guest_context(RED)).status == 1
-    (avc,) = [avc for avc in machine.avcs() if avc.cls == "file"]
+    (avc,) = about_the_disk()
     assert avc._replace(details="") == Avc(
         guest_context(RED), image_context(BLUE), "file", frozenset({"read"}), True, True, ""
     )

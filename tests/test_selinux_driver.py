@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from septum.errors import Held, HostError
 from septum.guests.resource import Access, Kind, Resource, Sharing
 from septum.host.driver import Confinement, Facts, Item, Step
 from septum.host.objects import look
-from septum.host.selinux import SelinuxDriver, Types
+from septum.host.selinux import SelinuxDriver
+from septum.host.selinux_types import OWN, SVIRT
 from septum.launch.drivers import make
 from septum.launch.plan import steps_of
 from tests.labkit import (
@@ -22,6 +24,7 @@ from tests.labkit import (
     RED,
     SEPTUM,
     ask,
+    content_context,
     guest_context,
     image_context,
     inside,
@@ -78,20 +81,20 @@ def confinement(*items: Item) -> Confinement:
 @pytest.mark.parametrize(
     ("given", "context", "scope"),
     [
-        (item("/v/disk", "image", "rw"), f"svirt_image_t:{RED}", ""),
-        (item("/v/lv", "image", "rw", what="block"), f"svirt_image_t:{RED}", ""),
-        (item("/v/iso", "image", "ro"), f"virt_content_t:{RED}", ""),
-        (item("/v/base", "backing", "ro", "shared"), f"virt_content_t:{REALM}", "key of /v/base"),
-        (item("/v/shared", "image", "rw", "shared"), f"svirt_image_t:{REALM}", "key of /v/shared"),
-        (item("/v/log", "log", "rw"), f"svirt_image_t:{RED}", ""),
-        (item("/dev/vfio/9", "device", "rw", what="char"), f"svirt_image_t:{RED}", ""),
-        (item("/v/tree", "directory", "rw", what="dir"), f"svirt_image_t:{RED}", ""),
+        (item("/v/disk", "image", "rw"), image_context(RED), ""),
+        (item("/v/lv", "image", "rw", what="block"), image_context(RED), ""),
+        (item("/v/iso", "image", "ro"), content_context(RED), ""),
+        (item("/v/base", "backing", "ro", "shared"), content_context(REALM), "key of /v/base"),
+        (item("/v/shared", "image", "rw", "shared"), image_context(REALM), "key of /v/shared"),
+        (item("/v/log", "log", "rw"), image_context(RED), ""),
+        (item("/dev/vfio/9", "device", "rw", what="char"), f"{OWN.device}:{RED}", ""),
+        (item("/v/tree", "directory", "rw", what="dir"), image_context(RED), ""),
     ],
 )
 def test_each_object_gets_the_label_of_its_use(given: Item, context: str, scope: str) -> None:
     (step,) = SelinuxDriver().steps(confinement(given))
     path = given.resource.path
-    assert step == Step("context", f"key of {path}", path, scope, {"context": f"system_u:object_r:{context}"})
+    assert step == Step("context", f"key of {path}", path, scope, {"context": context})
 
 
 def test_a_file_that_qemu_would_make_is_made_with_its_label() -> None:
@@ -131,8 +134,15 @@ def test_what_belongs_to_all_keeps_its_label() -> None:
 
 
 def test_types_are_the_policys_to_choose() -> None:
-    (step,) = SelinuxDriver(Types(image="a:b:c_t")).steps(confinement(item("/v/disk", "image", "rw")))
+    (step,) = SelinuxDriver(SVIRT._replace(image="a:b:c_t")).steps(confinement(item("/v/disk", "image", "rw")))
     assert step.args == {"context": f"a:b:c_t:{RED}"}
+
+
+def test_a_guest_keeps_the_types_that_it_was_started_with() -> None:
+    guest = confinement(item("/v/disk", "image", "rw"))._replace(types="svirt")
+    (step,) = SelinuxDriver(OWN).steps(guest)
+    assert step.args == {"context": f"system_u:object_r:svirt_image_t:{RED}"}
+    assert SelinuxDriver(OWN).context(guest) == f"system_u:system_r:svirt_t:{RED}"
 
 
 OLD = "system_u:object_r:var_t:s0"
@@ -256,9 +266,12 @@ class TestRelabel:
 
 PROBE = """
 import sys
-from septum.host.selinux import SelinuxDriver, Types
-found = SelinuxDriver(Types(process=sys.argv[1]), permissive=len(sys.argv) > 2).probe()
-print(found.works, found.reason, *found.weaker, sep="\\n")
+from septum.host.selinux import SelinuxDriver
+from septum.host.selinux_types import OWN, SETS
+types = SETS.get(sys.argv[1]) or (None if sys.argv[1] == "auto" else OWN._replace(process=sys.argv[1]))
+driver = SelinuxDriver(types, permissive=len(sys.argv) > 2)
+found = driver.probe()
+print(driver.types.name, found.works, found.reason, *found.weaker, sep="\\n")
 """
 
 # What `septum run` does, for one guest, with the driver alone.
@@ -308,7 +321,7 @@ from septum.host.objects import look
 from septum.host.selinux import SelinuxDriver
 from types import SimpleNamespace
 for path, access in json.loads(sys.argv[2]):
-    verdict = SelinuxDriver().explain(SimpleNamespace(level=sys.argv[1]), look(path).facts, access)
+    verdict = SelinuxDriver().explain(SimpleNamespace(level=sys.argv[1], types=""), look(path).facts, access)
     print(json.dumps([verdict.allowed, verdict.rule]))
 """
 
@@ -318,64 +331,77 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
     yield from machine_with_septum(request)
 
 
+@contextmanager
+def policy(machine: Machine, *modules: Path) -> Iterator[None]:
+    """Debian's policy with these modules, and what the lab needs, for a while."""
+    machine.load_policy(selinux_image.policy(*modules, *selinux_image.for_tests(modules)))
+    try:
+        yield
+    finally:
+        machine.load_policy(selinux_image.image() / "policy")
+        # The kernel keeps the values of booleans that the policy before had, too.
+        machine.run("setsebool septum_use_execmem on", check=True)
+
+
 def probe(machine: Machine, *words: str) -> list[str]:
     return inside(machine, PROBE, *words, check=True).output.splitlines()
 
 
 @pytest.mark.lab
 class TestProbe:
-    def test_works_and_misses_nothing(self, machine: Machine) -> None:
-        assert probe(machine, Types().process) == ["True", ""]
+    @pytest.mark.parametrize("name", ["septum", "svirt", "auto"])
+    def test_works_and_misses_nothing(self, machine: Machine, name: str) -> None:
+        assert probe(machine, name) == ["svirt" if name == "svirt" else "septum", "True", ""]
 
     def test_permissive_does_not_count_unless_told(self, machine: Machine) -> None:
         machine.write("/sys/fs/selinux/enforce", b"0")
         try:
-            assert probe(machine, Types().process)[:2] == [
+            assert probe(machine, "auto")[:3] == [
+                "septum",
                 "False",
                 "SELinux is permissive: it records what it would refuse",
             ]
-            assert probe(machine, Types().process, "told") == ["True", "", "SELinux is permissive: nothing is refused"]
+            assert probe(machine, "septum", "told")[1:] == ["True", "", "SELinux is permissive: nothing is refused"]
         finally:
             machine.write("/sys/fs/selinux/enforce", b"1")
 
     def test_a_domain_that_categories_do_not_bind_is_no_guest(self, machine: Machine) -> None:
-        works, reason = probe(machine, "system_u:system_r:virtd_t")[:2]
+        _, works, reason = probe(machine, "system_u:system_r:virtd_t")[:3]
         assert works == "False"
-        assert "categories" in reason
+        assert "let a guest use its own image" in reason
 
     def test_a_type_that_the_policy_lacks(self, machine: Machine) -> None:
-        works, reason = probe(machine, "system_u:system_r:nothing_t")[:2]
+        _, works, reason = probe(machine, "system_u:system_r:nothing_t")[:3]
         assert works == "False"
         assert "nothing_t" in reason
 
     def test_debians_policy_alone_does_not_let_septum_start_guests(self, machine: Machine) -> None:
-        bare = selinux_image.policy(*selinux_image.FOR_TESTS)
         machine.run("touch /srv/disk", check=True)
         before = label_in(machine, "/srv/disk")
         run = ["run", "--driver", "selinux", "--", *QEMU, "-drive", "file=/srv/disk,format=raw"]
-        machine.load_policy(bare)
-        try:
-            works, reason = probe(machine, Types().process)[:2]
+        with policy(machine):
+            types, works, reason = probe(machine, "auto")[:3]
             done = machine.run(["python3", "-m", "septum", *run], environment={"PYTHONPATH": SEPTUM})
-        finally:
-            machine.load_policy(selinux_image.image() / "policy")
-        assert works == "False"
+        assert (types, works) == ("svirt", "False")
         assert "does not let unconfined_u:unconfined_r:unconfined_t:s0 start guests" in reason
         assert done.status == 125
         assert reason in done.errors
         assert label_in(machine, "/srv/disk") == before
 
+    def test_where_septums_policy_is_not_loaded_libvirts_types_do(self, machine: Machine) -> None:
+        with policy(machine, *(path for path in selinux_image.shipped_modules() if path.stem == "septum_svirt")):
+            types, works, _, weaker = probe(machine, "auto")
+        assert (types, works) == ("svirt", "True")
+        assert "septum policy load" in weaker
+
     def test_a_permissive_domain(self, machine: Machine, tmp_path: Path) -> None:
         module = tmp_path / "lab_permissive.cil"
-        module.write_text("(typepermissive svirt_t)\n")
-        machine.load_policy(selinux_image.policy(*selinux_image.SHIPPED, *selinux_image.FOR_TESTS, module))
-        try:
-            works, reason = probe(machine, Types().process)[:2]
-        finally:
-            machine.load_policy(selinux_image.image() / "policy")
-        assert works == "False"
+        module.write_text("(typepermissive septum_vm.process)\n(typepermissive svirt_t)\n")
+        with policy(machine, *selinux_image.shipped_modules(), module):
+            types, works, reason = probe(machine, "auto")[:3]
+        assert (types, works) == ("septum", "False")
         assert "is permissive" in reason
-        assert probe(machine, Types().process) == ["True", ""]
+        assert probe(machine, "auto") == ["septum", "True", ""]
 
 
 @pytest.mark.lab
@@ -414,9 +440,9 @@ with socket.socket(socket.AF_UNIX) as client:
     print(client.getsockopt(socket.SOL_SOCKET, SO_PEERSEC, 256).rstrip(b"\\0").decode())
 """
 SOCKCREATE = """
-import os
+import os, sys
 from septum.host import selinux_kernel
-selinux_kernel.write_attribute(selinux_kernel.open_attribute("sockcreate"), "system_u:system_r:svirt_t:s0:c9")
+selinux_kernel.write_attribute(selinux_kernel.open_attribute("sockcreate"), sys.argv[1])
 print(selinux_kernel.read_attribute(selinux_kernel.open_attribute("sockcreate")), flush=True)
 os.execvp("python3", ["python3", "-c", "import os, socket; made = socket.socket();"
     "print(os.getxattr(f'/proc/self/fd/{made.fileno()}', 'security.selinux').decode().strip(chr(0)))"])
@@ -430,7 +456,7 @@ print(*SelinuxDriver().foreign())
 @pytest.mark.lab
 def test_a_context_for_sockets_does_not_outlive_exec(machine: Machine) -> None:
     """Why the driver leaves ``sockcreate`` alone."""
-    before, after = inside(machine, SOCKCREATE, check=True).output.split()
+    before, after = inside(machine, SOCKCREATE, guest_context("s0:c9"), check=True).output.split()
     assert before == guest_context("s0:c9")
     assert after == "unconfined_u:unconfined_r:unconfined_t:s0"
 
@@ -492,8 +518,8 @@ class TestGuests:
             current = machine.read(f"/proc/{guest.pid}/attr/current").rstrip(b"\0").decode()
             assert current == guest_context(guest.level)
             assert guest.label_of(guest.disk) == guest.label_of(guest.log) == image_context(guest.level)
-            assert guest.label_of(guest.iso) == f"system_u:object_r:virt_content_t:{guest.level}"
-            assert guest.label_of("/srv/vms/base") == f"system_u:object_r:virt_content_t:{REALM}"
+            assert guest.label_of(guest.iso) == content_context(guest.level)
+            assert guest.label_of("/srv/vms/base") == content_context(REALM)
             assert guest.label_of(guest.monitor).endswith(f":{guest.level}")
             sockets = inside(machine, SOCKETS, str(guest.pid), check=True).output.split()
             assert set(sockets) == {guest_context(guest.level)}

@@ -5,7 +5,7 @@ Verbs, options and their help come from the parsers, the rest is here. A test co
 
 import os
 import re
-from argparse import Action, ArgumentParser
+from argparse import Action, ArgumentParser, _SubParsersAction
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +29,7 @@ _ENVIRONMENT = (
     ("SEPTUM_STATE", "folder of the ledger, if \\-\\-state is not given"),
     ("SEPTUM_REALM", "the realm, if \\-\\-realm is not given"),
     ("SEPTUM_DRIVER", "the drivers, if \\-\\-driver is not given"),
+    ("SEPTUM_SELINUX_TYPES", "septum or svirt: whose SELinux types guests get; default: septum's where they work"),
     ("PATH", "where QEMU is looked for"),
     ("TMPDIR", "where QEMU will put temporary files (snapshot=on)"),
     ("XDG_STATE_HOME", "its folder septum is the ledger's, for users other than root; default: ~/.local/state"),
@@ -38,10 +39,15 @@ _QEMU_ENVIRONMENT = (
     ("SEPTUM_NAME", "name of the guest; default: that of \\-name"),
     ("SEPTUM_DRIVER", "selinux, landlock, both joined by a comma, or auto; default: auto"),
     ("SEPTUM_STATE", "folder of the ledger"),
+    ("SEPTUM_SELINUX_TYPES", "septum or svirt: whose SELinux types guests get"),
     ("SEPTUM_QEMU", "the QEMU to run; default: by the name under which this program was called"),
 )
 _FILES = (
-    ("/var/lib/septum", "root's ledger: ledger.db, the watcher's socket and log (watch.sock, watch.log), two locks"),
+    (
+        "/var/lib/septum",
+        "root's ledger: ledger.db, the watcher's socket and log (watch.sock, watch.log), two locks; "
+        "standalone.policy, if it was loaded",
+    ),
 )
 _STATUS = (
     ("125", "septum failed, or a rule forbids it; nothing runs"),
@@ -70,13 +76,23 @@ def _verb(name: str) -> Iterator[str]:
     module = verb(name)
     parser = ArgumentParser(prog=f"septum {name}")
     module.arguments(parser)
+    yield from _section(name, module.HELP, parser)
+
+
+def _section(name: str, text: str, parser: ArgumentParser) -> Iterator[str]:
+    """A verb, and what it has below it (``septum policy build``)."""
     usage = re.sub(r"\s+", " ", parser.format_usage()).removeprefix("usage: ").strip()
-    yield from (f".SS {name}", roff(module.HELP[:1].upper() + module.HELP[1:]) + ".", ".PP", f"\\fB{roff(usage)}\\fR")
+    yield from (f".SS {name}", roff(text[:1].upper() + text[1:]) + ".", ".PP", f"\\fB{roff(usage)}\\fR")
+    below = [action for action in parser._actions if isinstance(action, _SubParsersAction)]
     for action in parser._actions:
-        if action.dest != "help":
+        if action.dest != "help" and action not in below:
             yield from _option(parser, action)
     if parser.epilog:
         yield from (".PP", roff(parser.epilog))
+    for action in below:
+        helps = {choice.dest: choice.help or "" for choice in action._choices_actions}
+        for one, inner in action.choices.items():
+            yield from _section(f"{name} {one}", helps[one], inner)
 
 
 def _table(title: str, rows: tuple[tuple[str, str], ...]) -> Iterator[str]:

@@ -9,6 +9,7 @@
     │   ├── ImageError                   an image or its chain that can't be trusted
     │   ├── LabelError                   a malformed category set, level, range or context
     │   ├── DeclarationError             a platform's declaration that can't be understood, or contradicts itself
+    │   ├── PolicyError                  a policy that does not compile, or is not one
     │   ├── Held                         somebody else has it
     │   ├── Exhausted                    none left
     │   └── Unenforceable                nothing on this host can enforce what was asked
@@ -44,6 +45,7 @@ __all__ = [
     "LedgerError",
     "LedgerTooNew",
     "NotFound",
+    "PolicyError",
     "SeptumError",
     "Unenforceable",
     "UsageError",
@@ -83,9 +85,9 @@ class SeptumError(Exception):
             parts.append(f"  next:   {self.remedy}")
         return "\n".join(parts)
 
-    def as_dict(self) -> dict[str, str]:
+    def as_dict(self) -> dict[str, object]:
         """The same for ``--json``; empty parts are left out."""
-        named = {
+        named: dict[str, object] = {
             "error": type(self).__name__,
             "what": self.what,
             "object": self.target,
@@ -156,6 +158,13 @@ class DeclarationError(Denied):
 
     def __str__(self) -> str:
         return "\n".join([self.what, *(f"  {fault}" for fault in self.faults)])
+
+    def as_dict(self) -> dict[str, object]:
+        return {**super().as_dict(), "faults": [fault._asdict() for fault in self.faults]}
+
+
+class PolicyError(Denied):
+    """A policy that does not compile, can't be loaded, or is none."""
 
 
 class Held(Denied):

@@ -12,7 +12,7 @@ from septum.attack.stage import Stage, facts_of
 from septum.errors import HostError
 from septum.host import selinux_kernel as se
 from septum.host.driver import Driver
-from septum.host.selinux import Types
+from septum.host.selinux import SelinuxDriver
 
 _TITLE: Final = "QEMU itself"
 _NAMESPACES: Final = ("ipc", "net", "mnt", "user", "pid")
@@ -63,8 +63,8 @@ def descriptors(stage: Stage, drivers: Sequence[Driver]) -> Iterator[Result]:
 
 def asked(stage: Stage, drivers: Sequence[Driver]) -> list[Result]:
     """SELinux' own answers (``/sys/fs/selinux/access``) about other guests' objects and processes, and the ledger."""
-    selinux = next(driver for driver in drivers if driver.name == "selinux")
-    source = f"{Types().process}:{stage.guest.level}"
+    selinux = next(driver for driver in drivers if isinstance(driver, SelinuxDriver))
+    source = selinux.context(stage.guest)
     things = [(f"objects of {v.name}", thing.path) for v in stage.victims for thing in v.objects]
     things += [(f"sockets of {v.name}", path) for v in stage.victims for path in v.sockets]
     things += [("septum", path) for path in stage.places["ledger"]]

@@ -5,10 +5,12 @@ import os
 from argparse import ArgumentParser, Namespace
 from typing import Any, Final
 
+from septum.cli import policy
 from septum.cli.common import add_json, add_state, folder, open_ledger, print_json
 from septum.errors import SeptumError
 from septum.launch import drivers
 from septum.launch.process import find_program
+from septum.launch.state import SELINUXFS
 from septum.launch.undo import survivors
 
 HELP: Final = "say what this host can enforce, and what is missing"
@@ -23,7 +25,7 @@ def run(options: Namespace) -> int:
     report: dict[str, Any] = {"drivers": [], "qemu": _qemu(), "ledger": _ledger(options)}
     for driver, availability in drivers.probe_all():
         report["drivers"].append({"name": driver.name, **availability._asdict(), "details": dict(availability.details)})
-    if not os.path.isdir("/sys/fs/selinux"):
+    if not os.path.isdir(SELINUXFS):
         report["drivers"].insert(
             0,
             {
@@ -52,7 +54,15 @@ def _qemu() -> str:
 
 def _ledger(options: Namespace) -> dict[str, Any]:
     path = folder(options)
-    found: dict[str, Any] = {"path": path, "ok": True, "guests": 0, "stuck": [], "audit": 0, "watcher": _watcher(path)}
+    found: dict[str, Any] = {
+        "path": path,
+        "ok": True,
+        "guests": 0,
+        "stuck": [],
+        "audit": 0,
+        "policy": {},
+        "watcher": _watcher(path),
+    }
     try:
         ledger = open_ledger(options)
         if ledger is not None:
@@ -60,6 +70,7 @@ def _ledger(options: Namespace) -> dict[str, Any]:
             found["guests"] = sum(1 for guest in guests if survivors(guest))
             found["stuck"] = [f"{guest.realm}/{guest.name}" for guest in guests if guest.state == "stuck"]
             found["audit"] = ledger.audit_verify()
+        found["policy"] = policy.states(options, ledger)
     except SeptumError as error:
         found["ok"] = False
         found["error"] = error.as_dict()
@@ -101,6 +112,8 @@ def _print(report: dict[str, Any]) -> None:
         print(f"       {ledger['error']['what']}")
     for guest in ledger["stuck"]:
         print(f"no   {guest} could not be put back: see `septum show {guest}`, then `septum reconcile`")
+    for target, found in ledger["policy"].items():
+        print(f"     policy {target}: {policy.SAYS[found]}")
     print(f"     watcher: {'runs' if ledger['watcher'] else 'not running (it is started with the first guest)'}")
     if not report["enforces"]:
         print("Nothing here keeps guests apart: septum refuses to run any, but with --unconfined.")

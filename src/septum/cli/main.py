@@ -17,7 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, Final, NoReturn
 
-VERBS: Final = ("run", "plan", "ps", "show", "explain", "reconcile", "doctor", "attack", "completion")
+VERBS: Final = (
+    "run",
+    "plan",
+    "ps",
+    "show",
+    "explain",
+    "reconcile",
+    "doctor",
+    "policy",
+    "declare",
+    "attack",
+    "completion",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

@@ -20,6 +20,7 @@ from septum.declare.model import (
     Where,
 )
 from septum.declare.parse import Fetched, Unfetched, parse
+from septum.declare.shown import Section, as_json, as_sections
 
 __all__ = [
     "ANY",
@@ -36,10 +37,13 @@ __all__ = [
     "Quota",
     "Realm",
     "Role",
+    "Section",
     "Service",
     "Unfetched",
     "Use",
     "Where",
+    "as_json",
+    "as_sections",
     "parse",
     "read",
 ]

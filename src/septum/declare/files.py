@@ -1,4 +1,4 @@
-"""Taking a declaration from disk. The platform's file is trusted; a realm's is somebody else's, as its folder may be."""
+"""Taking a declaration from disk. The platform's file is trusted; a realm's, and its folder, is somebody else's."""
 
 import errno
 import os

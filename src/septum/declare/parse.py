@@ -70,6 +70,7 @@ class _Platform:
         self.fetch = fetch
         self.of_files: list[Fault] = []
         self.sources: dict[object, str] = {}
+        self.unsure: set[str] = set()  # realms whose quota is not understood: nothing is held against it
 
     @property
     def faults(self) -> list[Fault]:
@@ -94,7 +95,8 @@ class _Platform:
         for entry in entries:
             if entry.name in realms:
                 realm = realms[entry.name]
-                part = self.part(entry, Speaker(realm.name, realm.quota, realm.images, devices))
+                quota = None if realm.name in self.unsure else realm.quota
+                part = self.part(entry, Speaker(realm.name, quota, realm.images, devices))
                 if part is not None:
                     parts.append((realm.name, part))
         return Declaration(
@@ -118,6 +120,7 @@ class _Platform:
         return False
 
     def realm(self, entry: Entry) -> Realm:
+        before = len(self.reading.faults)
         quotas = self.reading.entries(entry.path, "quota")
         if not quotas:
             if self.reading.at((*entry.path, "quota")) is None:
@@ -126,6 +129,8 @@ class _Platform:
             quota = Quota(0, 0, 0, 0, 0, 0, entry.where)
         else:
             quota = Quota(where=quotas[0].where, **quotas[0].values)
+        if len(self.reading.faults) > before:
+            self.unsure.add(entry.name)
         return Realm(entry.name, quota, entry.values["file"], entry.values["images"], entry.where)
 
     def part(self, entry: Entry, speaker: Speaker) -> Part | None:

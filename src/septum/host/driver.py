@@ -94,6 +94,7 @@ class Confinement(NamedTuple):
         daemonize: it leaves its caller.
         memlock: it locks memory.
         run_dir: a folder of the guest's own, or "".
+        types: name of the set of SELinux types that it was started with, or "" (`host.selinux_types`).
     """
 
     uuid: str
@@ -113,6 +114,7 @@ class Confinement(NamedTuple):
     daemonize: bool
     memlock: bool
     run_dir: str
+    types: str = ""
 
 
 class Step(NamedTuple):

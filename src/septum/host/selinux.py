@@ -1,8 +1,8 @@
-"""The driver `selinux`: sVirt without libvirt. Each guest's process and objects get types of the loaded policy and the
-guest's categories; the kernel keeps apart what has incomparable ones.
+"""The driver `selinux`: each guest's process and objects get types of the loaded policy and the guest's categories; the
+kernel keeps apart what has incomparable ones.
 
-Types are those that libvirt uses (contexts/virtual_domain_context, virtual_image_context of the policy), so that an
-existing policy's rules for QEMU hold. Unlike libvirt, what a guest alone reads gets its categories too.
+Two sets of types will do (`selinux_types`): septum's own, which its policy defines (docs/policy.md), and those that
+libvirt uses. Unlike libvirt, what a guest alone reads gets its categories too.
 
 Sockets need no label of ours: a process' sockets, and the names it makes for them, carry the process' own level, and
 ``/proc/…/attr/sockcreate`` would not outlive the exec (`selinux_bprm_creds_for_exec` resets it). Their names are
@@ -18,29 +18,13 @@ from septum.host import selinux_kernel as se
 from septum.host.driver import Availability, Confinement, Entry, Facts, Item, Operation, Step, Verdict
 from septum.host.ownership import made
 from septum.host.selinux_context import Relabel
+from septum.host.selinux_types import SETS, Types, likely
 from septum.labels import CategorySet, Context, context_text
-from septum.lean import TYPE_CHECKING, NamedTuple
+from septum.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Final
-
-
-class Types(NamedTuple):
-    """Contexts without their level, as Debian's and Fedora's policies have them.
-
-    Attributes:
-        process: of QEMU.
-        image: of what one guest reads and writes.
-        content: of what is only read. No guest may write it.
-        device: of a device node that belongs to one guest.
-    """
-
-    process: str = "system_u:system_r:svirt_t"
-    image: str = "system_u:object_r:svirt_image_t"
-    content: str = "system_u:object_r:virt_content_t"
-    device: str = "system_u:object_r:svirt_image_t"
-
 
 _LEFT_ALONE: Final = frozenset({"shared-device", "helper", "plugin", "sysfs", "tmpdir", "socket", "peer-socket"})
 _CLASSES: Final = {
@@ -64,26 +48,39 @@ class SelinuxDriver:
     """Implements `host.driver.Driver`.
 
     Args:
-        types: what to label with.
+        types: what to label with; None stands for septum's own where the loaded policy has them and keeps guests apart
+            by them, else libvirt's.
         permissive: work although the kernel only records what it would refuse; for trying a policy out.
     """
 
     name = "selinux"
 
-    def __init__(self, types: Types = Types(), *, permissive: bool = False) -> None:  # noqa: B008 - immutable
-        self.types = types
+    def __init__(self, types: Types | None = None, *, permissive: bool = False) -> None:
+        self._types = types
+        self._given = types is not None
         self._permissive = permissive
+
+    @property
+    def types(self) -> Types:
+        """What it labels with: decided by `probe`, or before that by what the loaded policy knows."""
+        if self._types is None:
+            self._types = likely()
+        return self._types
 
     def probe(self) -> Availability:
         if not se.mounted():
             return Availability(False, "SELinux is not running in this kernel", {})
-        from septum.host.selinux_probe import probe
+        from septum.host.selinux_probe import choose, probe
 
-        return probe(self.types, permissive=self._permissive)
+        if self._given:
+            return probe(self.types, permissive=self._permissive)
+        self._types, availability = choose(permissive=self._permissive)
+        return availability
 
     def operations(self) -> Mapping[str, Operation]:
-        types = {context.split(":")[2] for context in (self.types.image, self.types.content, self.types.device)}
-        return {"context": Relabel(types)}
+        # A journal may have been written with another set than is in use now.
+        contexts = {context for types in (*SETS.values(), self.types) for context in types.objects}
+        return {"context": Relabel({context.split(":")[2] for context in contexts})}
 
     def steps(self, guest: Confinement) -> list[Step]:
         """One label for each object; a file that QEMU would make is made with its label.
@@ -102,17 +99,18 @@ class SelinuxDriver:
         return found
 
     def _label(self, guest: Confinement, item: Item, facts: Facts) -> Step:
+        types = self._of(guest)
         shared = item.resource.sharing == "shared"
         level = guest.realm_level if shared else guest.level
         if item.resource.kind == "device" or (facts.type == "char" and not shared):
-            prefix = self.types.device
+            prefix = types.device
         else:
-            prefix = self.types.image if item.resource.access == "rw" else self.types.content
+            prefix = types.image if item.resource.access == "rw" else types.content
         scope = facts.key if shared else ""
         return Step("context", facts.key, facts.path, scope, {"context": f"{prefix}:{level}"})
 
     def entries(self, guest: Confinement) -> list[Entry]:
-        context = f"{self.types.process}:{guest.level}"
+        context = self.context(guest)
         opened: list[int] = []
 
         def open_it() -> None:
@@ -126,10 +124,14 @@ class SelinuxDriver:
             Entry(70, f"enter {context} at exec", set_it),
         ]
 
+    def context(self, guest: Confinement) -> str:
+        """The context of the guest's process."""
+        return f"{self._of(guest).process}:{guest.level}"
+
     def explain(self, guest: Confinement, facts: Facts, access: str) -> Verdict:
         if not facts.context:
             return Verdict(self.name, None, "the object has no SELinux context")
-        source = f"{self.types.process}:{guest.level}"
+        source = self.context(guest)
         cls = _CLASSES[facts.type]
         wanted = _READ | _WRITE if access == "rw" else _READ
         try:
@@ -154,9 +156,13 @@ class SelinuxDriver:
             HostError: a process' label can't be read, so that it can't be avoided.
             LabelError: a guest's or container's label is malformed.
         """
-        types = _FOREIGN_TYPES | {self.types.process.split(":")[2]}
-        found = {self._categories(pid, types) for pid in os.listdir("/proc") if pid.isdigit()}
+        own = {types.process.split(":")[2] for types in (*SETS.values(), self.types)}
+        found = {self._categories(pid, _FOREIGN_TYPES | own) for pid in os.listdir("/proc") if pid.isdigit()}
         return sorted((one for one in found if one), key=str)
+
+    def _of(self, guest: Confinement) -> Types:
+        """The set that the guest was started with, or that it would be."""
+        return SETS.get(guest.types, self.types) if guest.types else self.types
 
     @staticmethod
     def _categories(pid: str, types: frozenset[str]) -> CategorySet:
@@ -173,7 +179,9 @@ class SelinuxDriver:
                 remedy="run septum as root, in a domain that may read /proc of all processes",
             ) from error
         parts = text.split(":")
-        if len(parts) < 4 or parts[2] not in types or text.endswith(_ALL_CATEGORIES):
+        # Every role of septum's policy, and whatever else inherits a block of its policy, calls its process so.
+        guest = len(parts) > 3 and (parts[2] in types or parts[2].endswith(".process"))
+        if not guest or text.endswith(_ALL_CATEGORIES):
             return CategorySet()
         found = Context.parse(text).range
         return found.high.categories if found else CategorySet()

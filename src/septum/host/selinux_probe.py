@@ -9,13 +9,12 @@ from __future__ import annotations
 from septum.errors import HostError
 from septum.host import selinux_kernel as se
 from septum.host.driver import Availability
+from septum.host.selinux_types import OWN, SVIRT, Types, defined
 from septum.lean import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final
-
-    from septum.host.selinux import Types
 
 _OWN: Final = "s0:c0,c1"
 _OTHER: Final = "s0:c0,c2"
@@ -42,16 +41,29 @@ class _Rule(NamedTuple):
     says: str
 
 
+def choose(*, permissive: bool) -> tuple[Types, Availability]:
+    """The set to label with, septum's own if it can be, and what comes of it. selinuxfs is mounted."""
+    own = probe(OWN, permissive=permissive)
+    if own.works:
+        return OWN, own
+    svirt = probe(SVIRT, permissive=permissive)
+    if not svirt.works:
+        # Where septum's policy is loaded, what is wrong with it is what the reader has to know.
+        return (OWN, own) if defined(OWN) else (SVIRT, svirt)
+    says = f"libvirt's types are used, which allow more than septum's own ({own.reason}): septum policy load"
+    return SVIRT, svirt._replace(weaker=(says, *svirt.weaker))
+
+
 def probe(types: Types, *, permissive: bool) -> Availability:
     """See `host.driver.Driver.probe`; selinuxfs is mounted."""
     enforcing = se.enforcing()
-    details = {"mode": "enforcing" if enforcing else "permissive", "guest": types.process, "image": types.image}
+    details = {"mode": "enforcing" if enforcing else "permissive", "types": types.name, "guest": types.process}
     try:
         details["policy format"] = se.policy_version()
         details["own context"] = current = se.current()
         if not enforcing and not permissive:
             return Availability(False, "SELinux is permissive: it records what it would refuse", details)
-        for context in (types.process, types.image, types.content, types.device):
+        for context in (types.process, *types.objects):
             se.canonical(f"{context}:{_OWN}")
         for rule in (*_separation(types), *_launching(types, current)):
             decision = se.decide(rule.source, rule.target, rule.cls, rule.permissions)
@@ -124,7 +136,7 @@ def _launching(types: Types, current: str) -> Iterator[_Rule]:
         f"the policy does not let {current} start guests as {types.process}: a policy module must allow it",
     )
     relabel = frozenset({"relabelto", "relabelfrom"})
-    for target in {types.image, types.content}:
+    for target in dict.fromkeys(types.objects):
         says = f"the policy does not let {current} label files {target}"
         yield _Rule(current, f"{target}:{_OWN}", "file", relabel, True, says)
 
@@ -138,7 +150,7 @@ def _comfort(types: Types, current: str) -> Iterator[_Rule]:
         (current, own, "process", "rlimitinh", "resource limits of septum's caller do not reach QEMU"),
         (own, current, "fd", "use", "QEMU can't use descriptors that septum's caller hands to it"),
         (own, current, "fifo_file", "write", "QEMU can't write to its caller's pipes"),
-        (own, own, "process", "execmem", "QEMU can't emulate a CPU (boolean virt_use_execmem); KVM works"),
+        (own, own, "process", "execmem", f"QEMU can't emulate a CPU (boolean {types.execmem}); KVM works"),
         (own, own, "anon_inode", "create", "QEMU can't use io_uring (aio=io_uring)"),
         (own, own, "unix_stream_socket", "connectto", "a guest can't connect to its own sockets"),
         (own, image, "file", "map", "QEMU can't map files that it writes (memory-backend-file)"),

@@ -9,14 +9,16 @@ from septum.guests.resource import CommandLine
 from septum.host import cgroup, ops
 from septum.host.driver import Availability, Driver, Operation
 from septum.host.joining import Joining, fresh
+from septum.launch.state import SELINUXFS
 from septum.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Final
 
+    from septum.host.selinux_types import Types
+
 NAMES: Final = ("selinux", "landlock")  # strongest first
-_SELINUXFS: Final = "/sys/fs/selinux"
 
 
 def make(names: Sequence[str], command: CommandLine | None = None, joining: Joining | None = None) -> list[Driver]:
@@ -31,7 +33,7 @@ def make(names: Sequence[str], command: CommandLine | None = None, joining: Join
     if "selinux" in names:
         from septum.host.selinux import SelinuxDriver
 
-        made.append(SelinuxDriver())
+        made.append(SelinuxDriver(_types()))
     if "landlock" in names:
         from septum.host.landlock import LandlockDriver
 
@@ -49,6 +51,33 @@ def make(names: Sequence[str], command: CommandLine | None = None, joining: Join
     return made
 
 
+def types_of(drivers: Sequence[Driver]) -> str:
+    """The name of the set of SELinux types that these drivers label with, or ""."""
+    if all(driver.name != "selinux" for driver in drivers):
+        return ""
+    from septum.host.selinux import SelinuxDriver
+
+    return next((driver.types.name for driver in drivers if isinstance(driver, SelinuxDriver)), "")
+
+
+def _types() -> Types | None:
+    """The set of SELinux types that SEPTUM_SELINUX_TYPES names; None for the best that works.
+
+    Raises:
+        UsageError: there is no such set.
+    """
+    from septum.host.selinux_types import SETS
+
+    name = os.environ.get("SEPTUM_SELINUX_TYPES") or "auto"
+    if name != "auto" and name not in SETS:
+        raise UsageError(
+            f"there is no set of SELinux types {name}",
+            target="SEPTUM_SELINUX_TYPES",
+            remedy=f"one of {', '.join(SETS)}, or auto",
+        )
+    return SETS.get(name)
+
+
 def _group() -> str:
     """A cgroup for a guest that is not known yet; "" where none can be made."""
     folder = cgroup.base()
@@ -58,7 +87,7 @@ def _group() -> str:
 def operations() -> Mapping[str, Operation]:
     """All operations that a journal on this host may hold."""
     known: dict[str, Operation] = dict(ops.OPERATIONS)
-    for driver in make(NAMES if os.path.isdir(_SELINUXFS) else ("landlock",)):
+    for driver in make(NAMES if os.path.isdir(SELINUXFS) else ("landlock",)):
         known.update(driver.operations())
     return known
 
@@ -110,6 +139,6 @@ def choose(
 
 def probe_all(command: CommandLine | None = None, joining: Joining | None = None) -> list[tuple[Driver, Availability]]:
     """Every driver with what it can do here, strongest first."""
-    names = NAMES if os.path.isdir(_SELINUXFS) else ("landlock",)
+    names = NAMES if os.path.isdir(SELINUXFS) else ("landlock",)
     found: list[tuple[Driver, Availability]] = [(driver, driver.probe()) for driver in make(names, command, joining)]
     return found

@@ -20,7 +20,7 @@ from septum.host.joining import Joining
 from septum.labels import CategorySet
 from septum.launch import identity, plan, process, state, stored, watch
 from septum.launch.claim import Stale, claim
-from septum.launch.drivers import choose
+from septum.launch.drivers import choose, types_of
 from septum.launch.images import chains
 from septum.launch.undo import put_back
 from septum.lean import TYPE_CHECKING
@@ -128,7 +128,7 @@ def _prepare(
     guest = identity.admit(ledger, subject, uuid, realm, drivers, foreign, own_uid=own_uid)
     checkpoint("admitted")
     try:
-        confinement = plan.confine(subject, identity.identity(guest, realm))
+        confinement = plan.confine(subject, identity.identity(guest, realm))._replace(types=types_of(drivers))
         steps = plan.steps_of(drivers, confinement)
         entries = [entry for driver in drivers for entry in driver.entries(confinement)]
         if moving is not None and not any(step.op == "cgroup" for step in steps):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from typing import Final
 
 SYSTEM_FOLDER: Final = "/var/lib/septum"
+SELINUXFS: Final = "/sys/fs/selinux"
+"""There only where SELinux runs; asked for before anything of SELinux is loaded, as a start pays for each module."""
 
 
 def folder(given: str, environment: Mapping[str, str]) -> str:

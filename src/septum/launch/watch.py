@@ -17,6 +17,7 @@ from array import array
 from septum.errors import HostError
 from septum.host import kernel
 from septum.host.joining import apart, join
+from septum.launch.state import SELINUXFS
 from septum.lean import TYPE_CHECKING, suppress
 
 if TYPE_CHECKING:
@@ -133,6 +134,10 @@ def _spawn(folder: str, lock: int, listener: int) -> None:
                     if group:
                         # Not by clone3 straight into it: a thread may be at work here, and only fork minds its locks.
                         join(group)
+                    if os.path.isdir(SELINUXFS):
+                        from septum.host.selinux_types import leave_launcher
+
+                        leave_launcher()
                 except HostError as error:
                     os.write(log, f"septum-watcher: {error}\n".encode())
                     os._exit(1)

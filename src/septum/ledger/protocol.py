@@ -134,6 +134,14 @@ class Ledger(Protocol):
     def forget(self, uuid: str) -> None:
         """Takes out a stuck guest on a person's word, foreign entries included; frees its claims."""
 
+    # facts
+
+    def remember(self, key: str, value: str) -> None:
+        """Keeps a small fact about this host for later processes, in place of the one before; "" forgets it."""
+
+    def recall(self, key: str) -> str:
+        """The fact of that key, or ""."""
+
     # audit
 
     def audit(self, event: str, fields: Mapping[str, Any]) -> None: ...

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SqliteLedger"]
 
+_FACT = "fact "
 _GUEST = (
     "SELECT uuid, incarnation, name, realm, state, categories, level, uid, drivers, boot_id, pid, started, since,"
     " argv, details FROM guests "
@@ -241,6 +242,20 @@ class SqliteLedger:
             left = [[entry.op, entry.path] for entry in holding.journal(self._db, uuid)]
             self._remove(guest)
             self._audit_guest("guest.forget", guest, unrestored=left)
+
+    # facts, beside what makes the ledger itself
+
+    def remember(self, key: str, value: str) -> None:
+        with self._db.change():
+            if value:
+                self._db.run("INSERT OR REPLACE INTO meta VALUES (?, ?)", _FACT + key, value)
+            else:
+                self._db.run("DELETE FROM meta WHERE key = ?", _FACT + key)
+
+    def recall(self, key: str) -> str:
+        with self._db.read():
+            row = self._db.row("SELECT value FROM meta WHERE key = ?", _FACT + key)
+        return str(row[0]) if row else ""
 
     # audit
 
