@@ -24,7 +24,7 @@ __all__ = [
     "is_name",
 ]
 
-_NAME: Final = re.compile(r"[a-z](?:-?[a-z0-9])*+")
+_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 _LONGEST_NAME: Final = 24
 _SIZE: Final = re.compile(r"([0-9]{1,12}) ?([KMGTP]iB|B)")
 _UNITS: Final = {"B": 0, "KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40, "PiB": 50}

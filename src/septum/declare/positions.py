@@ -18,14 +18,16 @@ DEEPEST: Final = 8
 """Parts of a dotted key, and arrays or inline tables in one another, that are read."""
 MOST_KEYS: Final = 20_000
 
+# Alternatives exclude one another, so that no match is looked for twice. Possessive quantifiers would say so, and
+# CPython's match wrongly before 3.11.5 (gh-106052).
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
-_BASIC: Final = re.compile(r'"(?:[^"\\\n]|\\[^\n])*+"')
-_LITERAL: Final = re.compile(r"'[^'\n]*+'")
-_LONG_BASIC: Final = re.compile(r'"""(?:[^"\\]|\\.|"{1,2}(?!"))*+"""(?:"{0,2})', re.DOTALL)
-_LONG_LITERAL: Final = re.compile(r"'''(?:[^']|'{1,2}(?!'))*+'''(?:'{0,2})", re.DOTALL)
+_BASIC: Final = re.compile(r'"(?:[^"\\\n]|\\[^\n])*"')
+_LITERAL: Final = re.compile(r"'[^'\n]*'")
+_LONG_BASIC: Final = re.compile(r'"""(?:[^"\\]|\\.|"(?!""))*"""(?:"{0,2})', re.DOTALL)
+_LONG_LITERAL: Final = re.compile(r"'''(?:[^']|'(?!''))*'''(?:'{0,2})", re.DOTALL)
 _SCALAR: Final = re.compile(r"[^,\]}#\n]*[^,\]}#\n \t]")
 _SPACE: Final = re.compile(r"[ \t]*")
-_GAP: Final = re.compile(r"(?:[ \t\n]|#[^\n]*)*+")
+_GAP: Final = re.compile(r"(?:[ \t\n]|#[^\n]*)*")
 _LINE_END: Final = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
 
 
