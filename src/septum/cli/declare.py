@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Final
 
 from septum.cli.common import add_json, print_json, print_table, printable
-from septum.declare import as_json, as_sections, read
+from septum.declare import as_json, as_sections, cil, read
 from septum.errors import DeclarationError
 
 HELP: Final = "check and show the platform's declaration: realms, their guests, the doors between them"
@@ -21,6 +21,7 @@ def arguments(parser: ArgumentParser) -> None:
             "file", nargs="?", metavar="FILE", default=_FILE, help=f"the platform's file (default: {_FILE})"
         )
         add_json(one)
+    show.add_argument("--cil", action="store_true", help="print its policy, to be compiled together with septum's")
 
 
 def run(options: Namespace) -> int:
@@ -51,6 +52,9 @@ def _check(options: Namespace) -> int:
 
 def _show(options: Namespace) -> int:
     declaration = read(options.file)
+    if options.cil:
+        print(cil(declaration), end="")
+        return 0
     if options.json:
         print_json(as_json(declaration))
         return 0

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from septum.declare.model import Declaration, Door, End, Limits, Quota, Role, Where
 from septum.declare.quota import size_text
 
-__all__ = ["Section", "as_json", "as_sections"]
+__all__ = ["Section", "as_json", "as_sections", "plain"]
 
 
 class Section(NamedTuple):
@@ -18,13 +18,13 @@ class Section(NamedTuple):
 def as_json(declaration: Declaration) -> dict[str, Any]:
     """All of it, of JSON's types: tuples become lists, sides of doors and places strings."""
     return {
-        "realms": {name: _plain(realm) for name, realm in declaration.realms.items()},
-        "roles": {str(end): _plain(role) for end, role in declaration.roles.items()},
-        "services": {str(end): _plain(service) for end, service in declaration.services.items()},
-        "images": {str(end): _plain(image) for end, image in declaration.images.items()},
-        "devices": {name: _plain(device) for name, device in declaration.devices.items()},
-        "denials": [_plain(denial) for denial in declaration.denials],
-        "doors": [_plain(door) for door in declaration.doors],
+        "realms": {name: plain(realm) for name, realm in declaration.realms.items()},
+        "roles": {str(end): plain(role) for end, role in declaration.roles.items()},
+        "services": {str(end): plain(service) for end, service in declaration.services.items()},
+        "images": {str(end): plain(image) for end, image in declaration.images.items()},
+        "devices": {name: plain(device) for name, device in declaration.devices.items()},
+        "denials": [plain(denial) for denial in declaration.denials],
+        "doors": [plain(door) for door in declaration.doors],
     }
 
 
@@ -74,11 +74,12 @@ def _state(door: Door) -> str:
     return f"{door.state}: {door.reason}" if door.reason else door.state
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value of a declaration, of JSON's types."""
     if isinstance(value, End | Where):
         return str(value)
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return {name: _plain(one) for name, one in value._asdict().items()}
+        return {name: plain(one) for name, one in value._asdict().items()}
     if isinstance(value, tuple):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     return value
