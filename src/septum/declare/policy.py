@@ -36,7 +36,7 @@ def service_name(service: End) -> str:
 
 
 def door_name(role: End, service: End) -> str:
-    """The block of a door, in that of the role that uses it: ``.open`` is its boolean, ``.channel`` a channel's type."""
+    """The block of a door, in that of the role that uses it; ``.open`` is its boolean, ``.channel`` its type."""
     return f"{role_name(role)}.realm-{service.realm}.service-{service.name}"
 
 
@@ -58,8 +58,8 @@ def consents(declaration: Declaration) -> dict[str, bool]:
 def cil(declaration: Declaration) -> str:
     """The declaration as CIL, to be compiled together with septum's policy.
 
-    Declarations that differ in consent only have equal texts: the booleans of `consents` are all that has to be set. Every
-    boolean is false in the text, so that a policy that was just loaded has all doors closed.
+    Declarations that differ in consent only have equal texts: then the booleans of `consents` are all that has to be
+    set. Each is false in the text, so that a policy that was just loaded has all doors closed.
 
     A door that has no types yet, since nobody offers what it names, has no rules and no boolean either.
     """
