@@ -17,6 +17,7 @@ SOURCE = ROOT / "src" / "septum"
 # Each package may import from those listed, and from itself. `errors` is open to all.
 MAY_IMPORT = {
     "labels": set(),
+    "sepol": {"labels"},
     "policy": {"labels"},
     "declare": {"labels"},
     "ledger": {"labels"},
@@ -24,7 +25,7 @@ MAY_IMPORT = {
     "host": {"guests", "labels"},
     "launch": {"labels", "ledger", "guests", "host"},
     "attack": {"labels", "ledger", "guests", "host", "launch"},
-    "cli": {"labels", "policy", "declare", "ledger", "guests", "host", "launch", "attack"},
+    "cli": {"labels", "sepol", "policy", "declare", "ledger", "guests", "host", "launch", "attack"},
 }
 # The modules behind `septum run` load nothing that costs a start noticeably (measured: docs/launching.md).
 LAUNCH_PATH = ("labels", "ledger", "guests", "host", "launch")

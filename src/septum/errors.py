@@ -12,7 +12,9 @@
     │   ├── PolicyError                  a policy that does not compile, or is not one
     │   ├── Held                         somebody else has it
     │   ├── Exhausted                    none left
-    │   └── Unenforceable                nothing on this host can enforce what was asked
+    │   ├── Unenforceable                nothing on this host can enforce what was asked
+    │   └── UnknownName                  a class, permission or boolean that the policy does not have
+    ├── EngineGone                       the security server that decides is gone
     ├── HostError                        the kernel refused a step
     ├── LedgerError                      the ledger can't be used
     │   ├── LedgerCorrupt
@@ -35,6 +37,7 @@ __all__ = [
     "CannotExecute",
     "DeclarationError",
     "Denied",
+    "EngineGone",
     "Exhausted",
     "Fault",
     "Held",
@@ -48,6 +51,7 @@ __all__ = [
     "PolicyError",
     "SeptumError",
     "Unenforceable",
+    "UnknownName",
     "UsageError",
 ]
 
@@ -177,6 +181,14 @@ class Exhausted(Denied):
 
 class Unenforceable(Denied):
     """Nothing on this host can enforce what was asked."""
+
+
+class UnknownName(Denied):
+    """A class, permission, boolean or the like that the policy does not have."""
+
+
+class EngineGone(SeptumError):
+    """The security server that decides is gone: all is denied until it is back."""
 
 
 class HostError(SeptumError):

@@ -23,6 +23,7 @@ VERBS: Final = (
     "ps",
     "show",
     "explain",
+    "decide",
     "reconcile",
     "doctor",
     "policy",
