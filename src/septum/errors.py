@@ -89,9 +89,9 @@ class SeptumError(Exception):
             parts.append(f"  next:   {self.remedy}")
         return "\n".join(parts)
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, str]:
         """The same for ``--json``; empty parts are left out."""
-        named: dict[str, object] = {
+        named = {
             "error": type(self).__name__,
             "what": self.what,
             "object": self.target,
@@ -163,8 +163,8 @@ class DeclarationError(Denied):
     def __str__(self) -> str:
         return "\n".join([self.what, *(f"  {fault}" for fault in self.faults)])
 
-    def as_dict(self) -> dict[str, object]:
-        return {**super().as_dict(), "faults": [fault._asdict() for fault in self.faults]}
+    def as_dict(self) -> dict[str, str]:
+        return {**super().as_dict(), "faults": "\n".join(map(str, self.faults))}
 
 
 class PolicyError(Denied):

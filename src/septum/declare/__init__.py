@@ -5,6 +5,8 @@ from septum.declare.difference import Change, difference
 from septum.declare.files import read
 from septum.declare.model import (
     ANY,
+    DIRECTIONS,
+    NETWORKS,
     PLATFORM,
     Declaration,
     Denial,
@@ -27,6 +29,8 @@ from septum.declare.shown import Section, as_json, as_sections
 
 __all__ = [
     "ANY",
+    "DIRECTIONS",
+    "NETWORKS",
     "PLATFORM",
     "Assignment",
     "Change",
