@@ -39,9 +39,8 @@ def read(path: str) -> Declaration:
             if status.st_uid not in (_ROOT, os.geteuid()):
                 raise Unfetched(f"it belongs to uid {status.st_uid}: expected root or whoever runs this")
             if status.st_mode & _OTHERS:
-                raise Unfetched(
-                    f"others may write it (mode {stat.S_IMODE(status.st_mode):04o}): whoever does opens doors"
-                )
+                mode = f"{stat.S_IMODE(status.st_mode):04o}"
+                raise Unfetched(f"others may write it (mode {mode}), and with it open doors: expected 0644 or less")
             content = _content(descriptor)
         finally:
             os.close(descriptor)

@@ -89,14 +89,14 @@ class _Platform:
         parts: list[tuple[str, Part]] = []
         denials: tuple[Denial, ...] = ()
         for entry in reading.entries((), "platform"):
-            images = entry.values["images"]
-            parts.append((PLATFORM, read_part(reading, entry.path, Speaker(PLATFORM, None, images, devices))))
+            speaker = Speaker(PLATFORM, None, self.folder(entry), devices)
+            parts.append((PLATFORM, read_part(reading, entry.path, speaker)))
             denials = self.denials(entry, realms)
         for entry in entries:
             if entry.name in realms:
                 realm = realms[entry.name]
                 quota = None if realm.name in self.unsure else realm.quota
-                part = self.part(entry, Speaker(realm.name, quota, realm.images, devices))
+                part = self.part(entry, Speaker(realm.name, quota, self.folder(entry), devices))
                 if part is not None:
                     parts.append((realm.name, part))
         return Declaration(
@@ -132,6 +132,11 @@ class _Platform:
         if len(self.reading.faults) > before:
             self.unsure.add(entry.name)
         return Realm(entry.name, quota, entry.values["file"], entry.values["images"], entry.where)
+
+    def folder(self, entry: Entry) -> str:
+        """Of images; where it was not understood any, so that the images in it are no faults too."""
+        given: str = entry.values["images"]
+        return given or ("" if self.reading.at((*entry.path, "images")) is None else "/")
 
     def part(self, entry: Entry, speaker: Speaker) -> Part | None:
         """The realm's part, from where it stands."""

@@ -98,9 +98,9 @@ class _Reader:
     def check_device(self, entry: Entry, role: Role, name: str, number: int, taken: dict[str, str]) -> None:
         where = self.place(entry, "devices", number)
         # That another realm has a device of this name is not for this one to know.
-        if name not in self.devices or self.devices[name].owner.name not in ("", role.name):
-            what = f"role {role.name} may not have a device {name}"
-            self.reading.unknown(where, what, name, list(self.devices))
+        allowed = [one for one, device in self.devices.items() if device.owner.name in ("", role.name)]
+        if name not in allowed:
+            self.reading.unknown(where, f"role {role.name} may not have a device {name}", name, allowed)
         elif name in taken:
             self.reading.fault(where, f"device {name} is given to one guest, and role {taken[name]} has it already")
         elif role.guests != 1:
