@@ -55,10 +55,11 @@ class Document:
     def _syntax(self, text: str, offset: int) -> Fault:
         # Only as much as was walked: what comes later may be made to take long.
         end = text.find("\n", offset)
+        walked = text if end < 0 else text[:end]
         try:
-            tomllib.loads(text if end < 0 else text[:end])
+            tomllib.loads(walked)
         except (ValueError, RecursionError) as error:
-            return self._quoted(error, text)
+            return self._quoted(error, walked)
         return self._fault(offset, "this is no TOML that can be read")
 
     def _quoted(self, error: Exception, text: str) -> Fault:
