@@ -1,7 +1,6 @@
 """From texts to a declaration: the platform's file, then each realm's own. Pure, but for who fetches the texts."""
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import NamedTuple
 
 from septum.declare.document import document
@@ -85,10 +84,11 @@ class _Platform:
         realms = {entry.name: self.realm(entry) for entry in entries if self.may_name(entry)}
         devices = {entry.name: self.device(entry, realms) for entry in reading.entries((), "device")}
         self.check_addresses(devices)
-        self.check_folders(realms)
+        platforms = reading.entries((), "platform")
+        self.check_folders(realms, "".join(entry.values["images"] for entry in platforms))
         parts: list[tuple[str, Part]] = []
         denials: tuple[Denial, ...] = ()
-        for entry in reading.entries((), "platform"):
+        for entry in platforms:
             speaker = Speaker(PLATFORM, None, self.folder(entry), devices)
             parts.append((PLATFORM, read_part(reading, entry.path, speaker)))
             denials = self.denials(entry, realms)
@@ -186,13 +186,18 @@ class _Platform:
                 what = f"device {device.name} has the address of device {other}, {device.address}"
                 self.reading.fault(self.value(("device", device.name, device.bus)), what)
 
-    def check_folders(self, realms: dict[str, Realm]) -> None:
-        """One realm's folder of images in another's would be a way between them."""
-        folders = sorted((f"{realm.images}/", realm.name) for realm in realms.values() if realm.images)
-        for (outer, one), (inner, other) in pairwise(folders):
-            if inner.startswith(outer):
-                what = f"realm {other}: images: {inner[:-1]} is in the folder of realm {one}, {outer[:-1]}"
-                self.reading.fault(self.value(("realm", other, "images")), what, "give each realm a folder of its own")
+    def check_folders(self, realms: dict[str, Realm], platform: str) -> None:
+        """One owner's folder of images in another's would be a way between them."""
+        folders = [(f"{realm.images}/", ("realm", realm.name)) for realm in realms.values() if realm.images]
+        folders += [(f"{platform}/", (PLATFORM,))] if platform else []
+        outer, holder = "", ""
+        for folder, path in sorted(folders):  # what lies in a folder comes right after it
+            name = " ".join(path)
+            if outer and folder.startswith(outer):
+                what = f"{name}: images: {folder[:-1]} is in the folder of {holder}, {outer[:-1]}"
+                self.reading.fault(self.value((*path, "images")), what, "give each a folder of its own")
+            else:
+                outer, holder = folder, name
 
     def denials(self, platform: Entry, realms: dict[str, Realm]) -> tuple[Denial, ...]:
         made = []
