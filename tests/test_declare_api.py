@@ -12,7 +12,7 @@ import septum.declare
 from septum.cli.main import main
 from septum.declare import cil, consents, difference
 from septum.errors import DeclarationError, Fault
-from tests.declarekit import BLUE, EXAMPLE, OFFER, PLATFORM, RED, ROOT, USE, declare
+from tests.declarekit import BLUE, EXAMPLE, OFFER, PLATFORM, RED, ROOT, USE, declare, faults
 
 
 def run(*words: str) -> int:
@@ -85,13 +85,13 @@ def test_a_text_is_a_declaration_or_has_faults(platform: str, red: str, blue: st
         at = chance.randrange(len(platform) + 1)
         platform = platform[:at] + chance.choice("[]{}\"'=.,\x00\u202e\n") + platform[at:]
     files = {"red": RED + red, "blue": BLUE + blue} if chance.random() < 0.5 else {"red": red, "blue": blue}
-    faults: tuple[Fault, ...] = ()
+    found: tuple[Fault, ...] = ()
     try:
         declaration = declare(platform, **files)
     except DeclarationError as error:
-        faults = error.faults
-    if faults:
-        assert all(fault.line >= 1 and fault.column >= 1 for fault in faults)
+        found = error.faults
+    if found:
+        assert all(fault.line >= 1 and fault.column >= 1 for fault in found)
         return
     assert {door.state for door in declaration.doors} <= {"open", "pending", "denied"}
     assert sum(consents(declaration).values()) == sum(door.state == "open" for door in declaration.doors)
@@ -104,6 +104,17 @@ def test_a_flood_of_faults_is_cut_short() -> None:
     with pytest.raises(DeclarationError) as caught:
         declare(lines)
     assert len(caught.value.faults) == 100
+
+
+def test_a_realm_can_not_ask_for_a_policy_without_bounds() -> None:
+    services = "".join(f'[service.s{number}]\nrole = "web"\nkind = "stream"\n' for number in range(65))
+    roles = "".join(f'[role.r{number}]\nmemory = "1 KiB"\n' for number in range(8))
+    uses = "".join(f'[[use]]\nrole = "web"\nservice = "blue/s{number}"\n' for number in range(10))
+    assert [fault.partition(": ")[2] for fault in faults(PLATFORM, red=RED + services + roles + uses, blue=BLUE)] == [
+        "there are more than 64 of service, the most that are read",
+        "1 guest of role r7: guests of the realm would come to 10, more than its quota of 9",
+        "the use of blue/s9 by role web: channels of the realm would come to 10, more than its quota of 9",
+    ]
 
 
 def test_public_names_are_pinned() -> None:

@@ -1,4 +1,4 @@
-"""Writes the reference in docs/declaration.md, from the schema: ``python tools/declaration.py``. A test compares them."""
+"""Writes the reference in docs/declaration.md from the schema: ``python tools/declaration.py``; a test compares."""
 
 from collections.abc import Iterator
 from pathlib import Path

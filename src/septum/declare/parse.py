@@ -188,7 +188,9 @@ class _Platform:
 
     def check_folders(self, realms: dict[str, Realm], platform: str) -> None:
         """One owner's folder of images in another's would be a way between them."""
-        folders = [(f"{realm.images}/", ("realm", realm.name)) for realm in realms.values() if realm.images]
+        folders: list[tuple[str, tuple[str, ...]]] = [
+            (f"{realm.images}/", ("realm", realm.name)) for realm in realms.values() if realm.images
+        ]
         folders += [(f"{platform}/", (PLATFORM,))] if platform else []
         outer, holder = "", ""
         for folder, path in sorted(folders):  # what lies in a folder comes right after it

@@ -5,11 +5,13 @@ from typing import Any, Final, NamedTuple
 from septum.declare.kinds import Address, Count, Ends, File, Flag, Folder, Name, Names, Reader, Size, Word, Words
 from septum.declare.model import DIRECTIONS, NETWORKS
 
-__all__ = ["MOST_REALMS", "REQUIRED", "TABLES", "Key", "Shape", "Table"]
+__all__ = ["MOST_REALMS", "MOST_SERVICES", "REQUIRED", "TABLES", "Key", "Shape", "Table"]
 
 REQUIRED: Final = object()
 """Stands for the default of a key that has none."""
 MOST_REALMS: Final = 4096
+MOST_SERVICES: Final = 64
+"""Of one realm. Each costs the policy's compiler, and no quota bounds them, as guests bound roles and channels uses."""
 _MANY: Final = 1 << 20
 
 
@@ -159,7 +161,7 @@ TABLES: Final[dict[str, Shape]] = {
             ),
         ),
         named=True,
-        most=1024,
+        most=MOST_SERVICES,
     ),
     "image": Shape(
         Table(
