@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from septum.cli.main import VERBS, whole_parser
-from tools import man
+from tools import declaration, man
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -83,3 +83,9 @@ def test_tests_and_files_that_are_named_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", [*PAGES, *sorted(man.FOLDER.glob("*.[18]"))], ids=name_of)
 def test_nothing_is_of_one_machine(page: Path) -> None:
     assert not re.search(r"/wor[k]/|/root/|/home/\w|file://|\bTODO\b|\bTBD\b", page.read_text())
+
+
+def test_the_reference_of_declarations_is_that_of_the_schema() -> None:
+    text = declaration.PAGE.read_text()
+    assert text == declaration.page(text), "the schema changed: python tools/declaration.py"
+    assert declaration.reference().count("\n| `") > 40

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "labels": set(),
     "sepol": {"labels"},
     "policy": {"labels"},
+    "declare": {"labels"},
     "ledger": {"labels"},
     "guests": set(),
     "host": {"guests", "labels", "sepol"},
@@ -27,7 +28,7 @@ MAY_IMPORT = {
     "access": {"labels", "sepol", "ledger", "host"},
     "daemon": {"labels", "policy", "ledger", "host", "launch", "access"},
     "ivc": {"labels"},
-    "cli": {"labels", "sepol", "policy", "ledger", "guests", "host", "launch", "attack", "access"},
+    "cli": {"labels", "sepol", "policy", "declare", "ledger", "guests", "host", "launch", "attack", "access"},
 }
 # The modules behind `septum run` load nothing that costs a start noticeably (measured: docs/launching.md).
 LAUNCH_PATH = ("labels", "ledger", "guests", "host", "launch")

@@ -12,6 +12,7 @@
     │   ├── LabelError                   a malformed category set, level, range or context
     │   ├── PolicyError                  a policy that does not compile, can't be read, or is none
     │   │   └── PolicyLacks              a policy without a class or a permission that septum decides by
+    │   ├── DeclarationError             a platform's declaration that can't be understood, or contradicts itself
     │   ├── Held                         somebody else has it
     │   ├── Exhausted                    none left
     │   ├── MessageError                 bytes on septumd's socket that its protocol does not know
@@ -35,6 +36,13 @@
 A message says what happened, to which object, who holds it, by which rule, and what to do next.
 """
 
+from __future__ import annotations
+
+from septum.lean import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 __all__ = [
     "ArgvError",
     "CannotExecute",
@@ -47,9 +55,11 @@ __all__ = [
     "ChannelTimeout",
     "DecisionLogCorrupt",
     "DecisionLogError",
+    "DeclarationError",
     "Denied",
     "EngineGone",
     "Exhausted",
+    "Fault",
     "Held",
     "HostError",
     "ImageError",
@@ -140,6 +150,51 @@ class ImageError(Denied):
 
 class LabelError(Denied):
     """A malformed category set, level, range or context."""
+
+
+class Fault(NamedTuple):
+    """One thing that is wrong with a text.
+
+    Attributes:
+        file: as the reader was given it.
+        line, column: from 1, in characters; 0 where it is about the file as a whole.
+        what: what stands there, and what was expected.
+        remedy: what the reader can do, "" if that is plain.
+    """
+
+    file: str
+    line: int
+    column: int
+    what: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        """As compilers print it."""
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return f"{place}: {self.what}" + (f"; {self.remedy}" if self.remedy else "")
+
+
+class DeclarationError(Denied):
+    """A platform's declaration that can't be understood, or that contradicts itself.
+
+    Args:
+        faults: all that was found, in the order in which it stands in the files; at least one.
+    """
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        first = faults[0]
+        super().__init__(
+            f"the declaration has {len(faults)} fault{'s' if len(faults) > 1 else ''}",
+            target=first.file,
+            remedy="correct them and run `septum declare check` again",
+        )
+        self.faults = tuple(faults)
+
+    def __str__(self) -> str:
+        return "\n".join([self.what, *(f"  {fault}" for fault in self.faults)])
+
+    def as_dict(self) -> dict[str, str]:
+        return {**super().as_dict(), "faults": "\n".join(map(str, self.faults))}
 
 
 class PolicyError(Denied):

@@ -27,6 +27,7 @@ VERBS: Final = (
     "reconcile",
     "doctor",
     "policy",
+    "declare",
     "attack",
     "completion",
 )
