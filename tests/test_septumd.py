@@ -429,9 +429,10 @@ class Real(Daemon):
             )
 
     def worker(self) -> int:
-        """The one child, whichever thread started it."""
+        """The one child that lives, whichever thread started it; its predecessor may not have been waited for yet."""
         tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        (worker,) = map(int, " ".join(path.read_text() for path in tasks).split())
+        children = map(int, " ".join(path.read_text() for path in tasks).split())
+        (worker,) = (one for one in children if "Z (zombie)" not in Path(f"/proc/{one}/status").read_text())
         return worker
 
 
