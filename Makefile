@@ -31,7 +31,7 @@ bench: setup
 	$(BIN)/python -m bench
 
 fuzz: setup
-	$(BIN)/python -m tests.fuzz
+	$(BIN)/python -m tests.fuzz all
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
