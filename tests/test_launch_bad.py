@@ -159,6 +159,11 @@ def test_a_name_that_is_not_safe(place: World, name: str) -> None:
     refused(place, options=[f"--realm={name}"], says="can't be the name of a realm")
 
 
+def test_the_platform_is_no_realm(place: World) -> None:
+    """A declaration calls by this name what belongs to no realm; the two must not be taken for one another."""
+    refused(place, options=["--realm=platform"], says="belongs to no realm")
+
+
 def test_an_image_of_another_guest(place: World) -> None:
     image = place.image()
     place.start("--realm", "red", "--", place.program, "-name", "other", *drive(image))

@@ -175,6 +175,14 @@ def check_name(name: str, what: str) -> None:
             remedy="choose another with --name" if what == "guest" else "choose another with --realm",
         )
 
+    if what == "realm" and name == "platform":
+        raise Denied(
+            "'platform' can't be the name of a realm",
+            target=name,
+            rule="in a declaration it stands for what belongs to no realm",
+            remedy="choose another with --realm",
+        )
+
 
 def _ending(ledger: Ledger, claim: str) -> bool:
     """Whether the guest that has this name or uuid is gone, and is only being put back: a restart comes that fast."""
