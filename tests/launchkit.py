@@ -197,6 +197,24 @@ class World:
 SEPTUM = (sys.executable, "-m", "septum")
 
 
+def somebodys(uid: int) -> list[str]:
+    """The words that run septum as an unprivileged user.
+
+    Not from this checkout and its virtual environment: they may lie in a home that is closed to others, as root's is.
+    """
+    drop = ["/usr/bin/setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+    return [*drop, "/usr/bin/env", f"PYTHONPATH={_open_to_all()}", os.path.realpath(sys.executable), "-m", "septum"]
+
+
+@functools.cache
+def _open_to_all() -> str:
+    folder = tempfile.mkdtemp(prefix="septum-sources-", dir="/var/tmp")
+    atexit.register(shutil.rmtree, folder)
+    shutil.copytree(SOURCES / "septum", Path(folder) / "septum")
+    subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
+    return folder
+
+
 def world() -> Iterator[World]:
     """For a fixture. The ledger lies in memory, where a sync costs nothing."""
     folder = Path(tempfile.mkdtemp(prefix="septum-test-", dir="/var/tmp"))

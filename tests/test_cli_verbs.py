@@ -5,13 +5,12 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.launchkit import NOBODY, SEPTUM, SOURCES, World, snapshot, world
+from tests.launchkit import NOBODY, SEPTUM, SOURCES, World, snapshot, somebodys, world
 
 
 @pytest.fixture
@@ -19,12 +18,10 @@ def place() -> Iterator[World]:
     yield from world()
 
 
-def anywhere(*words: str, status: int = 0, **given: Any) -> "subprocess.CompletedProcess[str]":
+def anywhere(*words: str, status: int = 0, before: Sequence[str] = SEPTUM) -> "subprocess.CompletedProcess[str]":
     """Septum on a machine that has neither its folder nor QEMU nor the files."""
     environment = {"PATH": "/nonexistent", "SEPTUM_STATE": "/nonexistent/state", "PYTHONPATH": str(SOURCES)}
-    done = subprocess.run(
-        [*SEPTUM, *words], env=environment, cwd="/", capture_output=True, text=True, check=False, **given
-    )
+    done = subprocess.run([*before, *words], env=environment, cwd="/", capture_output=True, text=True, check=False)
     assert done.returncode == status, done.stderr
     return done
 
@@ -37,7 +34,7 @@ QUESTION = (
 
 
 def test_a_plan_needs_neither_root_nor_files() -> None:
-    plan = json.loads(anywhere(*QUESTION, user=NOBODY, group=NOBODY, extra_groups=[]).stdout)
+    plan = json.loads(anywhere(*QUESTION, before=somebodys(NOBODY)).stdout)
     assert (plan["name"], plan["realm"]) == ("vm", "red")
     assert re.fullmatch(r"s0(:c\d+(,c\d+)*)", plan["label"])
     found = {row["path"]: row for row in plan["resources"]}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from septum.launch.run import run
-from tests.launchkit import NOBODY, SEPTUM, World, forked, left_over, plain, request, snapshot, wait, world
+from tests.launchkit import NOBODY, World, forked, left_over, plain, request, snapshot, wait, world
 
 pytestmark = pytest.mark.root
 
@@ -353,7 +353,7 @@ def unprivileged(place: World, *words: object, **given: Any) -> subprocess.Compl
         state.mkdir(mode=0o700)
         os.chown(state, NOBODY, NOBODY)
     environment = {**place.environment, "SEPTUM_STATE": str(state / "state")}
-    command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *SEPTUM, *map(str, words)]
+    command = [*somebodys(NOBODY), *map(str, words)]
     return subprocess.run(command, env=environment, cwd="/", capture_output=True, check=False, **given)
 
 

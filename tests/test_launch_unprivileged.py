@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.confined import Qmp
-from tests.launchkit import EMPTY, NOBODY, QEMU, SEPTUM, World, became, snapshot, wait, world
+from tests.launchkit import EMPTY, NOBODY, QEMU, World, became, snapshot, somebodys, wait, world
 
 pytestmark = [pytest.mark.root, pytest.mark.qemu]
 
@@ -29,7 +29,7 @@ class Person:
         self.started: list[subprocess.Popen[bytes]] = []
 
     def _command(self, words: tuple[object, ...]) -> list[str]:
-        return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *SEPTUM, *map(str, words)]
+        return [*somebodys(NOBODY), *map(str, words)]
 
     def septum(self, *words: object) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
