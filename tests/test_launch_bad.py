@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from septum.launch.run import run
-from tests.launchkit import NOBODY, World, forked, left_over, plain, request, snapshot, wait, world
+from tests.launchkit import NOBODY, World, forked, left_over, plain, request, snapshot, somebodys, wait, world
 
 pytestmark = pytest.mark.root
 
