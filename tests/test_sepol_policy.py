@@ -1,5 +1,6 @@
 """Policies opened, asked and closed: names, decisions, reasons, booleans, and what is refused."""
 
+import errno
 import os
 import random
 import struct
@@ -14,7 +15,7 @@ import pytest
 import septum.sepol
 from septum.errors import LabelError, PolicyError, Unenforceable, UnknownName
 from septum.sepol import CONTEXT_MAX, Memo, Policy, library, policy
-from tests.sepolkit import Questions, image, small
+from tests.sepolkit import Questions, built, image, small
 
 __all__ = ["image"]
 
@@ -480,3 +481,20 @@ print(some(1000) - first)
     path.write_bytes(small(RULES))
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 8192  # KiB
+
+
+@pytest.mark.parametrize("call", ["memfd_create", "write"])
+def test_a_copy_that_the_kernel_refuses_is_an_error_that_says_so(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As SELinux did to septumd in a domain without the right; it must not come out as a defect of septum's."""
+    content = built("septum")
+    before = len(os.listdir("/proc/self/fd"))
+
+    def refuse(*_: object) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, call, refuse)
+    with pytest.raises(PolicyError, match="can't be copied into memory: Permission denied"):
+        Policy.open(content)
+    monkeypatch.undo()
+    assert len(os.listdir("/proc/self/fd")) == before
+    Policy.open(content).close()

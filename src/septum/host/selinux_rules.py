@@ -1,7 +1,7 @@
 """Which rule of the loaded SELinux policy a decision rests on: for people, so off the way of a launch.
 
 The kernel decides and does not say why. So its policy is read back (``/sys/fs/selinux/policy``) and asked again, by
-libsepol: the same policy and the same rules give the same answer (tests/test_lab_decisions.py compares them).
+libsepol: the same policy and the same rules give the same answer (tests/test_lab_sepol.py compares them).
 """
 
 from __future__ import annotations
