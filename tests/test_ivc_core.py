@@ -67,7 +67,7 @@ def test_the_harness_sees_a_core_that_trusts_lengths(tmp_path: Path) -> None:
         ["setarch", "-R", str(program), "hostile", "8"], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode != 0
-    # Which one strikes first depends on what the hostile end wrote when: the sanitizer, or one of the harness's own checks
-    # of lengths and indices. Its last check, that anything was poisoned at all, would be the wrong reason.
+    # The sanitizer, or one of the harness's own checks of lengths and indices: which strikes first depends on what the
+    # hostile end wrote when. The harness's last check, that anything was poisoned at all, would be the wrong reason.
     seen = ("heap-buffer-overflow", "length <= ring_limit(", "end.mine >= before", "end.theirs - end.mine <= SIZE")
     assert any(one in done.stderr for one in seen), done.stderr
