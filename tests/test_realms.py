@@ -228,3 +228,90 @@ def test_guests_outlive_the_daemon(place: Host) -> None:
         place.apid()
         wait(lambda: api.guest("red", "lasting").state == "stopped")
         api.destroy_guest("red", "lasting")
+
+
+def test_a_guest_is_paused_and_goes_on(place: Host) -> None:
+    with place.client("red") as api:
+        place.running("red", "clock", PAUSED)
+        assert api.guest("red", "clock").state == "paused"
+        assert api.resume_guest("red", "clock").state == "running"
+        assert api.pause_guest("red", "clock").state == "paused"
+        api.reset_guest("red", "clock")
+        assert "BIOS" not in api.console("red", "clock")
+        api.wait(api.stop_guest("red", "clock", seconds=0))
+        with pytest.raises(Held, match="does not run"):
+            api.pause_guest("red", "clock")
+        api.destroy_guest("red", "clock")
+
+
+def test_an_image_comes_and_goes_while_the_guest_runs(place: Host) -> None:
+    with place.client("red") as api:
+        api.wait(api.create_image("red", "hot", size=1 << 20))
+        guest = place.running("red", "slots", PAUSED)
+        place.running("red", "other", PAUSED)
+        api.wait(api.attach_image("red", "slots", "hot"))
+        assert api.guest("red", "slots").attached == ["hot"]
+        for act in (api.attach_image, api.detach_image):
+            with pytest.raises(Held):
+                act("red", "other", "hot")
+        # The emulator has a descriptor, and still no way to the file itself.
+        assert (place.store / "red" / "hot.img").stat().st_uid == 0
+        held = [os.readlink(one) for one in Path(f"/proc/{guest.pid}/fd").iterdir()]
+        assert str(place.store / "red" / "hot.img") in held
+        place.kill()
+        place.apid()
+    with place.client("red") as api:
+        api.wait(api.detach_image("red", "slots", "hot"))
+        assert api.guest("red", "slots").attached == []
+        held = [os.readlink(one) for one in Path(f"/proc/{guest.pid}/fd").iterdir()]
+        assert str(place.store / "red" / "hot.img") not in held
+        api.wait(api.attach_image("red", "other", "hot", read_only=True))
+        api.wait(api.attach_image("red", "slots", "hot", read_only=True))
+        for name in ("slots", "other"):
+            api.wait(api.stop_guest("red", name, force=True))
+            assert api.guest("red", name).attached == []
+            api.destroy_guest("red", name)
+        api.wait(api.destroy_image("red", "hot"))
+
+
+def test_what_a_guest_can_not_take_is_not_its(place: Host) -> None:
+    with place.client("red") as api:
+        api.wait(api.create_image("red", "hot", size=4096))
+        place.running("red", "bare", EMPTY)
+        operation = finished(api, api.attach_image("red", "bare", "hot"))
+        assert operation.state == "failed"
+        assert api.guest("red", "bare").attached == []
+        api.wait(api.stop_guest("red", "bare", force=True))
+        api.destroy_guest("red", "bare")
+        api.wait(api.destroy_image("red", "hot"))
+
+
+def test_disks_become_what_they_were(place: Host) -> None:
+    with place.client("red") as api:
+        for name in ("root", "data"):
+            api.wait(api.create_image("red", name, size=1 << 16))
+        files = [place.store / "red" / f"{name}.img" for name in ("root", "data")]
+        for file in files:
+            file.write_bytes(b"before" * 100 + bytes((1 << 16) - 600))
+        used = api.realm("red").used["disk"]
+        place.running("red", "saved", {**PAUSED, "disks": [{"image": "root"}, {"image": "data"}]})
+        api.resume_guest("red", "saved")
+        api.wait(api.create_snapshot("red", "saved", "monday"))
+        assert api.guest("red", "saved").state == "running"
+        made = api.snapshot("red", "monday")
+        assert (made.images, made.size, made.ready) == (["data", "root"], 1 << 17, True)
+        assert api.realm("red").used["disk"] == used + (1 << 17)
+        with pytest.raises(Held, match="in use"):
+            api.restore_snapshot("red", "monday")
+        api.wait(api.stop_guest("red", "saved", force=True))
+        for file in files:
+            file.write_bytes(b"after" + bytes((1 << 16) - 5))
+        api.wait(api.restore_snapshot("red", "monday"))
+        assert {file.read_bytes()[:600] for file in files} == {b"before" * 100}
+        api.wait(api.destroy_snapshot("red", "monday"))
+        assert api.snapshots("red") == []
+        assert api.realm("red").used["disk"] == used
+        api.destroy_guest("red", "saved")
+        for name in ("root", "data"):
+            api.wait(api.destroy_image("red", name))
+        assert [path.name for path in (place.store / "red").rglob("*") if path.is_file()] == []

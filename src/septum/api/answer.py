@@ -127,6 +127,8 @@ class Answerer:
             return route.job(core, Call(_caller(core, connection), names, parts, once, expected))
 
         result = await self._turns.run(connection.realm, job)
+        if route.act is not None:
+            result = await route.act(self._performer, result)
         if isinstance(result, OperationView) and route.method != "GET":
             self._performer.begin(result.realm, result.id)
         if route.name.startswith("realm.") and route.method != "GET":

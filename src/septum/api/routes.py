@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from septum.realms import Caller, Core, Once, of_guests, of_images, of_realms
+from septum.realms import Caller, Core, Once, Performer, of_guests, of_images, of_realms, of_snapshots
 from septum.realms.model import (
     Attachment,
     Clone,
@@ -19,9 +19,12 @@ from septum.realms.model import (
     NewGuest,
     NewImage,
     NewRealm,
+    NewSnapshot,
     OperationView,
+    Output,
     QuotaBody,
     RealmView,
+    SnapshotView,
     Stop,
 )
 
@@ -63,6 +66,7 @@ class Route(NamedTuple):
         body: type of the body, None for none.
         makes: it makes something: an Idempotency-Key is heeded.
         versioned: ``must`` if it needs an If-Match, ``may`` if it heeds one.
+        act: what is done with the job's answer at once, outside of the ledger; gives the answer of the route.
     """
 
     method: str
@@ -75,10 +79,12 @@ class Route(NamedTuple):
     body: type | None = None
     makes: bool = False
     versioned: str = ""
+    act: Callable[[Performer, Any], Awaitable[Any]] | None = None
 
 
 _R: Final = "/v1/realms/{realm}"
 _G: Final = f"{_R}/guests/{{guest}}"
+_S: Final = f"{_R}/snapshots/{{snapshot}}"
 _I: Final = f"{_R}/images/{{image}}"
 
 ROUTES: Final[tuple[Route, ...]] = (
@@ -122,6 +128,34 @@ ROUTES: Final[tuple[Route, ...]] = (
           lambda core, call: of_guests.stop(
               core, call.caller, call.realm, call.names["guest"], call.body, call.once),
           OperationView, 202, Stop, True),
+    Route("POST", f"{_G}/pause", "guest.pause", "Stops a guest's processors.",
+          lambda core, call: of_guests.reach(core, call.caller, call.realm, call.names["guest"], "pause"), GuestView,
+          act=lambda performer, guest: performer.pause(guest)),
+    Route("POST", f"{_G}/resume", "guest.resume", "Has a guest's processors run.",
+          lambda core, call: of_guests.reach(core, call.caller, call.realm, call.names["guest"], "pause"), GuestView,
+          act=lambda performer, guest: performer.go_on(guest)),
+    Route("POST", f"{_G}/reset", "guest.reset", "Resets a guest.",
+          lambda core, call: of_guests.reach(core, call.caller, call.realm, call.names["guest"], "reset"), GuestView,
+          act=lambda performer, guest: performer.reset(guest)),
+    Route("POST", f"{_G}/console", "guest.console", "What a guest has printed since it was read last.",
+          lambda core, call: of_guests.reach(core, call.caller, call.realm, call.names["guest"], "console"), Output,
+          act=lambda performer, guest: performer.console(guest)),
+    Route("POST", f"{_G}/snapshots", "guest.snapshot", "Copies all disks that a guest writes to.",
+          lambda core, call: of_snapshots.create(
+              core, call.caller, call.realm, call.names["guest"], call.body, call.once),
+          OperationView, 202, NewSnapshot, True),
+    Route("GET", f"{_R}/snapshots", "snapshot.list", "The snapshots of a realm's guests.",
+          lambda core, call: of_snapshots.listed(core, call.caller, call.realm), list[SnapshotView]),
+    Route("GET", _S, "snapshot.get", "One snapshot.",
+          lambda core, call: of_snapshots.get(core, call.caller, call.realm, call.names["snapshot"]), SnapshotView),
+    Route("POST", f"{_S}/restore", "snapshot.restore", "Makes a guest's disks what they were.",
+          lambda core, call: of_snapshots.restore(
+              core, call.caller, call.realm, call.names["snapshot"], call.once),
+          OperationView, 202, makes=True),
+    Route("DELETE", _S, "snapshot.destroy", "Removes a snapshot.",
+          lambda core, call: of_snapshots.destroy(
+              core, call.caller, call.realm, call.names["snapshot"], call.expected),
+          OperationView, 202, versioned="may"),
     Route("POST", f"{_G}/attach", "guest.attach", "Attaches an image to a guest that runs.",
           lambda core, call: of_guests.attach(core, call.caller, call.realm, call.names["guest"], call.body),
           OperationView, 202, Attachment),

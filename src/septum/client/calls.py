@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from septum.client.transport import Connection, default_address
-from septum.client.values import Guest, Image, Me, Operation, Realm, value
+from septum.client.values import Guest, Image, Me, Operation, Realm, Snapshot, value
 from septum.errors import SeptumError
 
 __all__ = ["Client"]
@@ -110,6 +110,43 @@ class Client:
         """
         body = {"force": force, "seconds": seconds}
         return value(Operation, self._make(f"{_path(realm, 'guests', name)}/stop", body, key))
+
+    def pause_guest(self, realm: str, name: str) -> Guest:
+        return value(Guest, self._call("POST", f"{_path(realm, 'guests', name)}/pause"))
+
+    def resume_guest(self, realm: str, name: str) -> Guest:
+        return value(Guest, self._call("POST", f"{_path(realm, 'guests', name)}/resume"))
+
+    def reset_guest(self, realm: str, name: str) -> Guest:
+        return value(Guest, self._call("POST", f"{_path(realm, 'guests', name)}/reset"))
+
+    def console(self, realm: str, name: str) -> str:
+        """What the guest has printed since it was read last, at most 64 KiB."""
+        return str(self._call("POST", f"{_path(realm, 'guests', name)}/console")["text"])
+
+    def attach_image(self, realm: str, name: str, image: str, *, read_only: bool = False) -> Operation:
+        body = {"image": image, "read_only": read_only}
+        return value(Operation, self._call("POST", f"{_path(realm, 'guests', name)}/attach", body))
+
+    def detach_image(self, realm: str, name: str, image: str) -> Operation:
+        return value(Operation, self._call("POST", f"{_path(realm, 'guests', name)}/detach", {"image": image}))
+
+    # snapshots
+
+    def snapshots(self, realm: str) -> list[Snapshot]:
+        return [value(Snapshot, one) for one in self._get(f"{_path(realm)}/snapshots")]
+
+    def snapshot(self, realm: str, name: str) -> Snapshot:
+        return value(Snapshot, self._get(_path(realm, "snapshots", name)))
+
+    def create_snapshot(self, realm: str, guest: str, name: str, *, key: str = "") -> Operation:
+        return value(Operation, self._make(f"{_path(realm, 'guests', guest)}/snapshots", {"name": name}, key))
+
+    def restore_snapshot(self, realm: str, name: str, *, key: str = "") -> Operation:
+        return value(Operation, self._make(f"{_path(realm, 'snapshots', name)}/restore", None, key))
+
+    def destroy_snapshot(self, realm: str, name: str) -> Operation:
+        return value(Operation, self._call("DELETE", _path(realm, "snapshots", name)))
 
     # images
 

@@ -1,6 +1,6 @@
 """Realms, their guests and images, and the operations that change them: what is decided, written down, and done."""
 
-from septum.realms import of_guests, of_images, of_realms
+from septum.realms import of_guests, of_images, of_realms, of_snapshots
 from septum.realms.caller import Caller, Decider, absent
 from septum.realms.core import Core, Once
 from septum.realms.host import Launcher, Place, SeptumRun
@@ -21,4 +21,5 @@ __all__ = [
     "of_guests",
     "of_images",
     "of_realms",
+    "of_snapshots",
 ]

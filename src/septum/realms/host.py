@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Protocol
 
 from septum.errors import HostError
 
-__all__ = ["Launcher", "Place", "SeptumRun", "connect", "copy", "listen"]
+__all__ = ["Launcher", "Place", "SeptumRun", "connect", "copy", "deserted", "listen", "open_image", "remove", "replace"]
 
 _CHUNK: Final = 64 << 20
 
@@ -191,6 +191,25 @@ def copy(source: str, target: str, size: int) -> None:
         finally:
             os.close(into)
         os.rename(part, target)
+
+
+def replace(source: str, target: str) -> None:
+    """Puts an image's file in the place of another one."""
+    with _explained("an image can't be put back", target):
+        os.rename(source, target)
+
+
+def open_image(path: str, flags: int) -> int:
+    """A descriptor of an image's file.
+
+    Args:
+        flags: of open(2).
+
+    Raises:
+        HostError: it is not there, or is a link.
+    """
+    with _explained("an image can't be opened", path):
+        return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
 
 
 def remove(path: str) -> None:

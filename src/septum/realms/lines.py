@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from septum.realms.model import GuestConfig
 
-__all__ = ["CONSOLE", "MONITOR", "PORT", "Ends", "drive_id", "line"]
+__all__ = ["BUSES", "CONSOLE", "MONITOR", "PORT", "Ends", "bus", "device_id", "drive_id", "line"]
 
 MONITOR: Final = "septum-monitor"
 CONSOLE: Final = "septum-console"
 PORT: Final = "org.septum.api"
 """Name of the virtio-serial port of an orchestrator, as the guest finds it below ``/dev/virtio-ports``."""
+
+BUSES: Final = 4
+"""How many images may be attached to a guest that runs: PCI Express needs a port for each (docs/pcie.txt of QEMU)."""
 
 _CONSOLE_SIZE: Final = 64 << 10
 
@@ -30,8 +34,18 @@ class Ends(NamedTuple):
 
 
 def drive_id(image: str) -> str:
-    """QEMU's node for an image: its own identifiers begin with a letter and have no dots at their beginning."""
-    return "image-" + image.encode().hex()[:24]
+    """QEMU's node for an image, at most 31 characters (BlockDriverState.node_name in QEMU's block_int-common.h)."""
+    return "image-" + blake2b(image.encode(), digest_size=12).hexdigest()
+
+
+def device_id(image: str) -> str:
+    """QEMU's device for an image that was attached while the guest ran."""
+    return "hot-" + blake2b(image.encode(), digest_size=12).hexdigest()
+
+
+def bus(number: int) -> str:
+    """QEMU's port for the image attached as that one."""
+    return f"septum-port{number}"
 
 
 def line(program: str, name: str, uuid: str, config: GuestConfig, paths: Mapping[str, str], ends: Ends) -> list[str]:
@@ -70,6 +84,9 @@ def line(program: str, name: str, uuid: str, config: GuestConfig, paths: Mapping
         words += ["-blockdev", f"driver=raw,node-name={node},read-only={mode},file.driver=file,file.filename={path}"]
         if config.machine != "none":
             words += ["-device", f"virtio-blk-pci,drive={node},id=disk{place}"]
+    if config.machine == "q35":
+        for number in range(BUSES):
+            words += ["-device", f"pcie-root-port,id={bus(number)},chassis={number + 1},slot={number + 1}"]
     if ends.port >= 0:
         words += ["-device", "virtio-serial-pci,id=septum-serial"]
         words += ["-chardev", f"socket,id=septum-port,fd={ends.port},server=on,wait=off"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -77,6 +78,25 @@ class Live:
             raise Denied(f"QEMU refuses {command}: {error}", target=uuid) from error
         except (TimeoutError, QMPError, OSError) as error:
             raise HostError(f"QEMU does not answer {command}: {error!r}", target=uuid) from error
+
+    async def add_descriptor(self, uuid: str, descriptor: int, opaque: str) -> int:
+        """Hands a descriptor over, and closes it here; returns the number of QEMU's set that holds it.
+
+        Args:
+            opaque: by which it is found again (``query-fdsets``).
+
+        Raises:
+            HostError: the emulator is gone, or does not answer.
+            Denied: it refused.
+        """
+        try:
+            client = self._open.get(uuid)
+            if client is not None:
+                client.send_fd_scm(descriptor)
+            answer = await self.execute(uuid, "add-fd", opaque=opaque)
+        finally:
+            os.close(descriptor)
+        return int(answer["fdset-id"])
 
     def has(self, uuid: str) -> bool:
         """Whether there is a connection."""

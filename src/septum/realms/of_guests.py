@@ -178,6 +178,22 @@ def detach(core: Core, caller: Caller, realm: str, name: str, what: Attachment) 
     return core.accept(caller, realm, "guest.detach", name, msgspec.to_builtins(what))
 
 
+def reach(core: Core, caller: Caller, realm: str, name: str, permission: str) -> GuestView:
+    """A guest that runs, for what is done to it at once.
+
+    Args:
+        permission: ``pause``, ``reset``, ``console``, ``start``.
+
+    Raises:
+        NotFound: there is none, or it is not the caller's.
+        Held: it does not run.
+    """
+    core.permit(caller, (f"guest:{realm}/{name}", permission))
+    document = _started(core.document("guest", realm, name))
+    core.ledger.audit(f"guest.{permission}", {"by": caller.peer, "in": realm, "guest": name})
+    return view(core, document)
+
+
 def users(core: Core, realm: str, guest: str, images: Iterable[tuple[str, str]], *, adding: bool) -> list[Put]:
     """Changes of the images that a guest begins or ends to use.
 
