@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "attack": {"labels", "ledger", "guests", "host", "launch"},
     "access": {"labels", "sepol", "ledger", "host"},
     "daemon": {"labels", "policy", "ledger", "host", "launch", "access"},
-    "ivc": {"labels"},
+    "monitor": set(),
+    "ivc": {"labels", "monitor"},
     "cli": {"labels", "sepol", "policy", "declare", "ledger", "guests", "host", "launch", "attack", "access"},
 }
 # The modules behind `septum run` load nothing that costs a start noticeably (measured: docs/launching.md).
