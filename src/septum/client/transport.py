@@ -58,17 +58,20 @@ class Connection:
         given = dict(headers or {})
         if raw is not None:
             given["Content-Type"] = "application/json"
-        fresh = self._http is None
-        try:
-            return self._exchange(method, path, raw, given)
-        except (ConnectionError, http.client.BadStatusLine):
-            # The daemon ends connections that were silent for long. A call that may not be repeated is not.
-            if fresh or (method == "POST" and "Idempotency-Key" not in given):
-                raise self._broken("the connection broke") from None
-            return self._exchange(method, path, raw, given)
-        except (OSError, http.client.HTTPException) as error:
-            self.close()
-            raise self._broken(f"the connection broke: {error}") from error
+        # The daemon ends connections that were silent for long. A call that may not be repeated is not.
+        again = self._http is not None and (method != "POST" or "Idempotency-Key" in given)
+        while True:
+            try:
+                return self._exchange(method, path, raw, given)
+            except (OSError, http.client.HTTPException) as error:
+                if not again or not isinstance(error, (ConnectionError, http.client.BadStatusLine)):
+                    raise HostError(
+                        f"the connection broke: {error}",
+                        target=self.address,
+                        rule="it is not known whether the call was heard",
+                        remedy="look at the object, or call again with the same Idempotency-Key",
+                    ) from error
+                again = False
 
     def close(self) -> None:
         """Ends the connection; closing twice does no harm."""
@@ -102,14 +105,6 @@ class Connection:
         if response.status >= 400:
             raise _refusal(answer, response.status)
         return answer, dict(response.headers)
-
-    def _broken(self, what: str) -> HostError:
-        return HostError(
-            what,
-            target=self.address,
-            rule="it is not known whether the call was heard",
-            remedy="look at the object, or call again with the same Idempotency-Key",
-        )
 
 
 class _Http(http.client.HTTPConnection):
