@@ -30,6 +30,7 @@ VERBS: Final = (
     "declare",
     "realm",
     "guest",
+    "evidence",
     "attack",
     "completion",
 )

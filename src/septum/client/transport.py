@@ -8,7 +8,7 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from septum import errors
@@ -72,6 +72,25 @@ class Connection:
                         remedy="look at the object, or call again with the same Idempotency-Key",
                     ) from error
                 again = False
+
+    def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[bytes]:
+        """The lines of an answer that does not end, on a connection of its own.
+
+        Raises:
+            NotFound, SeptumError, HostError: as `call`.
+        """
+        http_ = _Http(self.address, self._timeout)
+        try:
+            http_.request("GET", path, None, dict(headers))
+            response = http_.getresponse()
+            if response.status >= 400:
+                raise _refusal(json.loads(response.read(_MOST)), response.status)
+            while line := response.readline():
+                yield line
+        except (OSError, http.client.HTTPException) as error:
+            raise HostError(f"the connection broke: {error}", target=self.address) from error
+        finally:
+            http_.close()
 
     def close(self) -> None:
         """Ends the connection; closing twice does no harm."""

@@ -177,11 +177,17 @@ class Ledger(Protocol):
     def events(self, realm: str, after: int = 0, most: int = 1000) -> list[Event]:
         """A realm's events with a higher number than `after`, oldest first."""
 
+    def last_event(self, realm: str) -> int:
+        """The number of a realm's newest event, 0 if there was none yet."""
+
     # audit
 
     def audit(self, event: str, fields: Mapping[str, Any]) -> None: ...
 
     def audit_records(self, after: int = 0) -> list[AuditRecord]: ...
+
+    def audit_head(self) -> tuple[int, str]:
+        """Number and digest of the newest record, (0, zeros) if there is none."""
 
     def audit_verify(self) -> int:
         """The number of records, all of them intact.

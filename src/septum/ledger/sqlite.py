@@ -268,6 +268,13 @@ class SqliteLedger:
         with self._db.read():
             return audit.records(self._db, after)
 
+    def audit_head(self) -> tuple[int, str]:
+        with self._db.read():
+            row = self._db.row("SELECT seq, digest FROM audit_head")
+        if row is None:
+            raise self._db.corrupt("the audit chain has lost its head")
+        return row[0], row[1]
+
     def audit_verify(self) -> int:
         with self._db.read():
             return audit.verify(self._db)
@@ -300,6 +307,10 @@ class SqliteLedger:
     def events(self, realm: str, after: int = 0, most: int = 1000) -> list[Event]:
         with self._db.read():
             return documents.events(self._db, realm, after, most)
+
+    def last_event(self, realm: str) -> int:
+        with self._db.read():
+            return documents.last_event(self._db, realm)
 
     # within a transaction
 

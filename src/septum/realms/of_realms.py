@@ -180,6 +180,7 @@ def _view(core: Core, document: Document) -> RealmView:
         used={what: amount for what, amount in core.ledger.spent(document.realm).items() if what != "keys"},
         delegates=list(document.body["delegates"]),
         enrolled=bool(document.body["public_key"]),
+        platform_key=core.signer.public if core.signer else "",
     )
 
 
