@@ -6,6 +6,7 @@ import http.client
 import io
 import json
 import os
+import select
 import socket
 import stat
 from collections.abc import Iterator, Mapping
@@ -102,6 +103,8 @@ class Connection:
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
     ) -> tuple[Any, Mapping[str, str]]:
         try:
+            if self._http is not None and self._http.ended():
+                self.close()
             if self._http is None:
                 self._http = _Http(self.address, self._timeout)
             self._http.request(method, path, body, headers)
@@ -130,6 +133,12 @@ class _Http(http.client.HTTPConnection):
     def __init__(self, address: str, timeout: float) -> None:
         super().__init__("septum", timeout=timeout)
         self._address = address
+
+    def ended(self) -> bool:
+        """Whether the daemon has closed the connection, as it does with those that were silent for long."""
+        if not isinstance(self.sock, socket.socket):
+            return False
+        return bool(select.select([self.sock], [], [], 0)[0])
 
     def connect(self) -> None:
         if stat.S_ISCHR(os.stat(self._address).st_mode):
