@@ -78,4 +78,22 @@ _FIRST = (
 # `population` counts a realm's guests, of which there may be hundreds of thousands.
 _POPULATION = ("CREATE INDEX guests_realm ON guests (realm)",)
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(1, _FIRST), Migration(2, _POPULATION))
+# What outlives a run. `realm` is "" for the platform's, so it refers to no row.
+_DOCUMENTS = (
+    """CREATE TABLE documents (
+        kind TEXT NOT NULL, realm TEXT NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL, body TEXT NOT NULL,
+        PRIMARY KEY (kind, realm, id)) WITHOUT ROWID""",
+    "CREATE INDEX documents_realm ON documents (realm)",
+    """CREATE TABLE document_claims (
+        kind TEXT NOT NULL, key TEXT NOT NULL, owner TEXT NOT NULL, realm TEXT NOT NULL, id TEXT NOT NULL,
+        PRIMARY KEY (kind, key),
+        FOREIGN KEY (owner, realm, id) REFERENCES documents (kind, realm, id)) WITHOUT ROWID""",
+    "CREATE INDEX document_claims_owner ON document_claims (owner, realm, id)",
+    """CREATE TABLE spent (
+        realm TEXT NOT NULL, what TEXT NOT NULL, amount INTEGER NOT NULL, PRIMARY KEY (realm, what)) WITHOUT ROWID""",
+    """CREATE TABLE events (
+        realm TEXT NOT NULL, seq INTEGER NOT NULL, time REAL NOT NULL, kind TEXT NOT NULL, fields TEXT NOT NULL,
+        PRIMARY KEY (realm, seq)) WITHOUT ROWID""",
+)
+
+MIGRATIONS: tuple[Migration, ...] = (Migration(1, _FIRST), Migration(2, _POPULATION), Migration(3, _DOCUMENTS))
