@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from septum.errors import HostError, SeptumError
+from septum.errors import Denied, HostError, SeptumError
 from septum.ledger.records import Document
 from septum.realms import host, of_guests, operations
 from septum.realms.core import Core, put
@@ -182,15 +182,21 @@ async def _take(hands: Hands, uuid: str, image: str) -> None:
     node, device = drive_id(image), device_id(image)
     if device in await _devices(hands, uuid):
         await hands.live.execute(uuid, "device_del", id=device)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + _LETTING_GO
-        while device in await _devices(hands, uuid):
-            if loop.time() > deadline:
-                raise HostError("the guest does not give the image up", target=image, remedy="stop the guest")
-            await asyncio.sleep(0.02)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _LETTING_GO
+    while device in await _devices(hands, uuid):
+        if loop.time() > deadline:
+            raise HostError("the guest does not give the image up", target=image, remedy="stop the guest")
+        await asyncio.sleep(0.02)
     hands.checkpoint("guest.detach unplugged")
-    if node in await _nodes(hands, uuid):
-        await hands.live.execute(uuid, "blockdev-del", **{"node-name": node})
+    while node in await _nodes(hands, uuid):
+        try:
+            await hands.live.execute(uuid, "blockdev-del", **{"node-name": node})
+        except Denied:
+            # The device goes a moment after its name.
+            if loop.time() > deadline:
+                raise
+            await asyncio.sleep(0.02)
     fdset = await _fdset(hands, uuid, node)
     if fdset is not None:
         await hands.live.execute(uuid, "remove-fd", **{"fdset-id": fdset})
