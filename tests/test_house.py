@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "daemon": {"labels", "policy", "ledger", "host", "launch", "access"},
     "ivc": {"labels"},
     "picture": set(),
+    "analysis": {"labels", "sepol", "declare", "picture"},
     "realms": {"labels", "ledger", "launch", "access"},
     "api": {"labels", "ledger", "launch", "access", "daemon", "realms"},
     "client": set(),
