@@ -29,6 +29,8 @@ MAY_IMPORT = {
     "daemon": {"labels", "policy", "ledger", "host", "launch", "access"},
     "monitor": set(),
     "ivc": {"labels", "monitor"},
+    "picture": set(),
+    "analysis": {"labels", "sepol", "declare", "picture"},
     "realms": {"labels", "ledger", "launch", "access", "monitor"},
     "api": {"labels", "ledger", "launch", "access", "daemon", "realms"},
     "client": set(),

@@ -13,6 +13,7 @@
     │   ├── PolicyError                  a policy that does not compile, can't be read, or is none
     │   │   └── PolicyLacks              a policy without a class or a permission that septum decides by
     │   ├── DeclarationError             a platform's declaration that can't be understood, or contradicts itself
+    │   ├── SnapshotError                a platform's snapshot, or goals, that can't be understood
     │   ├── Held                         somebody else has it
     │   ├── Changed                      somebody else changed it meanwhile
     │   ├── Exhausted                    none left
@@ -88,6 +89,7 @@ __all__ = [
     "PolicyError",
     "PolicyLacks",
     "SeptumError",
+    "SnapshotError",
     "Unenforceable",
     "UnknownName",
     "UsageError",
@@ -219,6 +221,10 @@ class PolicyError(Denied):
 
 class PolicyLacks(PolicyError):
     """A policy without a class or a permission that septum decides by; the message names each."""
+
+
+class SnapshotError(Denied):
+    """A platform's snapshot, or goals, that can't be understood."""
 
 
 class Held(Denied):
