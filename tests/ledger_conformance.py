@@ -250,6 +250,8 @@ class LedgerConformance:
         )
         assert ledger.guests(["running"]) == [running]
         assert ledger.guests(["starting", "stuck"]) == ledger.guests([]) == []
+        assert ledger.guests(["running"], "acme") == ledger.guests(realm="acme") == ledger.guests()
+        assert ledger.guests(["running"], "bolt") == ledger.guests(realm="bolt") == []
         ledger.end(one.uuid)
         assert [g.state for g in ledger.guests()] == ["ending"]
         ledger.end(one.uuid, "stuck")

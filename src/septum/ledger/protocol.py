@@ -74,7 +74,8 @@ class Ledger(Protocol):
             Held: `target` is ``kind key``, `holder` the guest that has it.
         """
 
-    def guests(self, states: Sequence[State] | None = None) -> list[Guest]: ...
+    def guests(self, states: Sequence[State] | None = None, realm: str | None = None) -> list[Guest]:
+        """Those in `states`, of one realm; left out, all. One realm's guests take no longer for the others'."""
 
     def guest(self, reference: str) -> Guest | None:
         """By uuid, ``realm/name``, or a name that only one realm uses.

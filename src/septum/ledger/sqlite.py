@@ -136,12 +136,15 @@ class SqliteLedger:
             self._audit_guest("guest.admit", entered, claims=wanted)
         return entered
 
-    def guests(self, states: Sequence[State] | None = None) -> list[Guest]:
-        where, values = "", tuple[State, ...]()
+    def guests(self, states: Sequence[State] | None = None, realm: str | None = None) -> list[Guest]:
+        where, values = [], [*(states or ()), *([realm] if realm is not None else [])]
         if states is not None:
-            where, values = f"WHERE state IN ({', '.join('?' * len(states))}) ", tuple(states)
+            where.append(f"state IN ({', '.join('?' * len(states))})")
+        if realm is not None:
+            where.append("realm = ?")
+        query = f"{_GUEST}{'WHERE ' if where else ''}{' AND '.join(where)} ORDER BY realm, name"
         with self._db.read():
-            return [_guest(row) for row in self._db.each(f"{_GUEST}{where}ORDER BY realm, name", *values)]
+            return [_guest(row) for row in self._db.each(query, *values)]
 
     def guest(self, reference: str) -> Guest | None:
         realm, _, name = reference.partition("/")

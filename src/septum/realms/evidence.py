@@ -93,7 +93,7 @@ def give(core: Core, caller: Caller, realm: str, nonce: str) -> Evidence:
     if core.signer is None:
         raise Unenforceable("this daemon has no key to sign with")
     seq, digest = core.ledger.audit_head()
-    guests = [one for one in core.ledger.guests() if one.realm == realm]
+    guests = core.ledger.guests(realm=realm)
     statement: dict[str, Any] = {
         "format": FORMAT,
         "time": time.time(),
