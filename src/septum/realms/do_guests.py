@@ -132,6 +132,7 @@ def _launch(hands: Hands, guest: Document) -> subprocess.Popen[bytes]:
             [path for name, path in paths.items() if name not in writes],
             [fd for fd in ends if fd >= 0],
             place.log(uuid),
+            orchestrator=config.orchestrator,
         )
     finally:
         # Only the guest has them now: when it ends, nobody listens any more.

@@ -65,7 +65,15 @@ class Launcher(Protocol):
     """Starts guests."""
 
     def start(
-        self, realm: str, name: str, argv: Sequence[str], shared: Sequence[str], descriptors: Sequence[int], log: str
+        self,
+        realm: str,
+        name: str,
+        argv: Sequence[str],
+        shared: Sequence[str],
+        descriptors: Sequence[int],
+        log: str,
+        *,
+        orchestrator: bool = False,
     ) -> subprocess.Popen[bytes]:
         """A process that becomes the guest's emulator, in a session of its own: it outlives this one.
 
@@ -75,6 +83,7 @@ class Launcher(Protocol):
             shared: files that other guests of the realm may use too.
             descriptors: that it inherits.
             log: file for what it prints.
+            orchestrator: it gets the clearance of its realm.
         """
 
 
@@ -93,7 +102,15 @@ class SeptumRun:
         self._words = [*words, "--state", state, "--driver", drivers]
 
     def start(
-        self, realm: str, name: str, argv: Sequence[str], shared: Sequence[str], descriptors: Sequence[int], log: str
+        self,
+        realm: str,
+        name: str,
+        argv: Sequence[str],
+        shared: Sequence[str],
+        descriptors: Sequence[int],
+        log: str,
+        *,
+        orchestrator: bool = False,
     ) -> subprocess.Popen[bytes]:
         words = [*self._words, "--realm", realm, "--name", name]
         for path in shared:
@@ -106,7 +123,7 @@ class SeptumRun:
                 stderr=said,
                 pass_fds=tuple(descriptors),
                 start_new_session=True,
-                env=_environment(os.environ),
+                env=_environment(os.environ) | ({"SEPTUM_SELINUX_TYPES": "orchestrator"} if orchestrator else {}),
             )
 
 
