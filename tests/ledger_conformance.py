@@ -630,6 +630,8 @@ class LedgerConformance:
             ledger.commit(Commit((Put("image", "bolt", "1", 0, {}, (("path", "/b"),)),)))
         assert (refusal.value.target, refusal.value.holder) == ("path /b", "image acme/1")
         assert ledger.document("image", "bolt", "1") is None
+        assert ledger.claimants("path") == ledger.claimants("path", "/b") == [one]
+        assert ledger.claimants("path", "/c") == ledger.claimants("none") == []
         # What a change does not name is free; and a claim goes over within one change.
         two = Put("image", "bolt", "1", 0, {}, (("path", "/b"),))
         (one, other) = ledger.commit(Commit((two, Put("image", "acme", "1", one.version, {}, (("path", "/a"),)))))

@@ -2,13 +2,17 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from septum.access import Decision, ObjectQuestion
 from septum.errors import Changed, Denied, Held, NotFound, OverQuota, SeptumError
 from septum.launch.process import alive
+from septum.ledger.records import Commit, Put, Spend
+from septum.realms import Core, sweep
+from septum.realms.sweep import KEPT
 from tests.launchkit import wait
 from tests.realmskit import EMPTY, PAUSED, QEMU, Host, finished, host
 
@@ -322,3 +326,50 @@ def test_disks_become_what_they_were(place: Host) -> None:
         for name in ("root", "data"):
             api.wait(api.destroy_image("red", name))
         assert [path.name for path in (place.store / "red").rglob("*") if path.is_file()] == []
+
+
+def test_what_is_remembered_is_bounded(place: Host) -> None:
+    """Old operations and keys go; what is under way, and what is new, stays."""
+    with place.client() as api:
+        api.create_realm("forgets", {"calls": 100_000})
+        operation = api.wait(api.create_image("forgets", "x", size=1, key="fresh"))
+    ledger = place.ledger
+    body = {**ledger.document("operation", "forgets", operation.id).body, "created": 1.0}  # type: ignore[union-attr]
+    puts = [Put("operation", "forgets", f"old{number:04}", 0, body) for number in range(KEPT + 300)]
+    puts += [Put("key", "forgets", f"old{n}", 0, {"digest": "", "made": "", "time": 1.0}) for n in range(3)]
+    spends = (Spend("forgets", "operations", KEPT + 300, 10_000), Spend("forgets", "keys", 3, 10_000))
+    ledger.commit(Commit(tuple(puts), spends=spends))
+    core = Core(ledger, Nobody())
+    rounds = 1
+    while sweep(core, "forgets"):
+        rounds += 1
+    assert rounds == 2
+    left = ledger.documents("operation", "forgets")
+    assert len(left) == KEPT
+    assert operation.id in {one.id for one in left}
+    assert [one.id for one in ledger.documents("key", "forgets")] == ["fresh"]
+    assert ledger.spent("forgets") == {"disk": 1, "keys": 1, "operations": KEPT}
+    ledger.close()
+
+
+class Nobody:
+    """Allows nothing."""
+
+    def decide_all(self, questions: Sequence[ObjectQuestion]) -> list[Decision]:
+        raise AssertionError(questions)
+
+
+def test_no_room_for_an_image_is_no_image(place: Host) -> None:
+    place.kill()
+    place.apid("import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (32 << 20, 32 << 20))")
+    with place.client() as api:
+        used = api.realm("red").used.get("disk", 0)
+        operation = finished(api, api.create_image("red", "huge", size=33 << 20))
+        assert operation.state == "failed"
+        assert operation.failure is not None
+        assert "File too large" in operation.failure["what"]
+        assert api.realm("red").used.get("disk", 0) == used
+        assert [one.name for one in api.images("red") if one.name == "huge"] == []
+    assert list((place.store / "red").glob("huge*")) == []
+    place.kill()
+    place.apid()

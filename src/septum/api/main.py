@@ -26,7 +26,7 @@ from septum.errors import Held, SeptumError
 from septum.labels import CategorySet
 from septum.launch import drivers, state
 from septum.ledger.sqlite import SqliteLedger
-from septum.realms import Core, Decider, Launcher, Performer, Place, SeptumRun, Turns, evidence
+from septum.realms import Core, Decider, Launcher, Performer, Place, SeptumRun, Turns, evidence, sweep
 from septum.realms.model import QuotaBody
 
 __all__ = ["LOCK", "PLATFORM", "STORE", "Parts", "arguments", "main", "serve"]
@@ -38,6 +38,7 @@ STORE: Final = "/var/lib/septum-realms"
 PLATFORM: Final = "platform.sock"
 """Name of the platform's socket, in the state folder; a realm's is ``realms/NAME.sock`` there."""
 LOCK: Final = "septum-apid.lock"
+_TIDY: Final = 60.0  # seconds
 _PLATFORM_CALLS: Final = 5000.0  # a second
 
 
@@ -215,12 +216,26 @@ async def _serve(parts: Parts) -> None:
     front.listen("", bind(os.path.join(parts.place.state, PLATFORM), 0o600))
     say(f"serves {parts.place.state}")
     keep = asyncio.create_task(_keep_realms(changed, partial(_follow_realms, front, turns, parts.place.state)))
+    tidy = asyncio.create_task(_tidy(front, turns))
     await stop.wait()
     keep.cancel()
+    tidy.cancel()
     await ports.close()
     await front.close()
     await performer.close()
     await asyncio.to_thread(turns.stop)
+
+
+async def _tidy(front: Front, turns: Turns[Core]) -> None:
+    """Removes what is remembered for a while only; a portion at a time, in each realm's own turn."""
+    while True:
+        for realm in front.realms():
+            try:
+                while await turns.run(realm, lambda core, one=realm: sweep(core, one)):  # type: ignore[misc]
+                    pass
+            except SeptumError as error:
+                say(str(error))
+        await asyncio.sleep(_TIDY)
 
 
 async def _keep_realms(changed: asyncio.Event, follow: Callable[[], object]) -> None:

@@ -14,7 +14,7 @@ from septum.ledger.records import Commit, Document, Event, Put, Spend
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["drop_realm", "events", "last_event", "read", "read_all", "spent", "write"]
+__all__ = ["claimants", "drop_realm", "events", "last_event", "read", "read_all", "spent", "write"]
 
 _DOCUMENT = "SELECT kind, realm, id, version, body FROM documents "
 _VERSION = "documents"  # the counter of changes
@@ -30,6 +30,18 @@ def read_all(database: Database, kind: str, realm: str | None) -> list[Document]
     """See `Ledger.documents`."""
     where, values = ("", ()) if realm is None else (" AND realm = ?", (realm,))
     rows = database.each(f"{_DOCUMENT}WHERE kind = ?{where} ORDER BY realm, id", kind, *values)
+    return [_document(row) for row in rows]
+
+
+def claimants(database: Database, kind: str, key: str | None) -> list[Document]:
+    """See `Ledger.claimants`."""
+    where, values = ("", ()) if key is None else (" AND c.key = ?", (key,))
+    rows = database.each(
+        "SELECT DISTINCT d.kind, d.realm, d.id, d.version, d.body FROM document_claims AS c JOIN documents AS d"
+        f" ON d.kind = c.owner AND d.realm = c.realm AND d.id = c.id WHERE c.kind = ?{where} ORDER BY d.realm, d.id",
+        kind,
+        *values,
+    )
     return [_document(row) for row in rows]
 
 

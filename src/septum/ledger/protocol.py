@@ -172,6 +172,9 @@ class Ledger(Protocol):
     def documents(self, kind: str, realm: str | None = None) -> list[Document]:
         """All of a kind, of one realm or of all, in the order of realm and id."""
 
+    def claimants(self, kind: str, key: str | None = None) -> list[Document]:
+        """The documents that have a claim of that kind, or the one that has it under that key."""
+
     def spent(self, realm: str) -> dict[str, int]:
         """A realm's sums by name; what is not there is 0."""
 

@@ -303,6 +303,10 @@ class SqliteLedger:
         with self._db.read():
             return documents.read_all(self._db, kind, realm)
 
+    def claimants(self, kind: str, key: str | None = None) -> list[Document]:
+        with self._db.read():
+            return documents.claimants(self._db, kind, key)
+
     def spent(self, realm: str) -> dict[str, int]:
         with self._db.read():
             return documents.spent(self._db, realm)

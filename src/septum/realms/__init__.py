@@ -5,6 +5,7 @@ from septum.realms.caller import Caller, Decider, absent
 from septum.realms.core import Core, Once
 from septum.realms.host import Launcher, Place, SeptumRun, connect
 from septum.realms.perform import Performer
+from septum.realms.sweep import sweep
 from septum.realms.turns import Turns
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "of_images",
     "of_realms",
     "of_snapshots",
+    "sweep",
 ]

@@ -21,6 +21,8 @@ __all__ = ["Core", "Once", "Signer", "busy", "operation_view", "put"]
 
 _PLATFORM_EVENTS: Final = 10_000
 _KEYS_A_REALM: Final = 10_000  # idempotency keys that are remembered at a time
+_OPERATIONS_A_REALM: Final = 10_000  # the same of operations: `septum.realms.sweep` sees to both
+_INNER: Final = ("keys", "operations")
 
 
 class Once(NamedTuple):
@@ -83,6 +85,10 @@ class Core(NamedTuple):
         if found is None:
             raise absent()
         return found
+
+    def used(self, realm: str) -> dict[str, int]:
+        """What a realm has of its quota."""
+        return {what: amount for what, amount in self.ledger.spent(realm).items() if what not in _INNER}
 
     def quota(self, realm: str) -> QuotaBody:
         """What a realm may have; a realm that was made by `septum run` alone has the defaults."""
@@ -183,7 +189,8 @@ class Core(NamedTuple):
         entry = Put("operation", realm, name, 0, body, busy(realm, target))
         keys, more = self.remember(realm, once, name)
         fields = {"operation": name, "target": target}
-        made = self.commit(caller.peer, realm, verb, fields, [entry, *puts, *keys], [*spends, *more])
+        counted = Spend(realm, "operations", 1, _OPERATIONS_A_REALM)
+        made = self.commit(caller.peer, realm, verb, fields, [entry, *puts, *keys], [*spends, *more, counted])
         return operation_view(made[0])
 
     def operation(self, caller: Caller, realm: str, name: str) -> OperationView:

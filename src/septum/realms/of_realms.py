@@ -177,7 +177,7 @@ def _view(core: Core, document: Document) -> RealmView:
         version=document.version,
         level=str(Level(0, CategorySet(realm.categories))),
         quota=msgspec.convert(document.body["quota"], QuotaBody),
-        used={what: amount for what, amount in core.ledger.spent(document.realm).items() if what != "keys"},
+        used=core.used(document.realm),
         delegates=list(document.body["delegates"]),
         enrolled=bool(document.body["public_key"]),
         platform_key=core.signer.public if core.signer else "",

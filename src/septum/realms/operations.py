@@ -16,6 +16,7 @@ from septum.realms.model import GuestConfig
 __all__ = [
     "FINAL",
     "advance",
+    "at_work",
     "done",
     "failed",
     "guest_started",
@@ -30,7 +31,12 @@ FINAL: Final = ("done", "failed")
 
 def unfinished(core: Core) -> list[Document]:
     """Operations that a daemon before this one has left."""
-    return [one for one in core.ledger.documents("operation") if one.body["state"] not in FINAL]
+    return core.ledger.claimants("busy")
+
+
+def at_work(core: Core, realm: str, target: str) -> bool:
+    """Whether an operation works on an object."""
+    return bool(core.ledger.claimants(*busy(realm, target)[0]))
 
 
 def advance(core: Core, operation: Document, step: str) -> Document:

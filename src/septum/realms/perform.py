@@ -222,7 +222,7 @@ class Performer:
 def _unsettled(core: Core, realm: str, name: str) -> Document | None:
     """A guest that counts as started, and on which no operation is at work."""
     guest = core.ledger.document("guest", realm, name)
-    busy = any(one.realm == realm and one.body["target"] == name for one in operations.unfinished(core))
+    busy = operations.at_work(core, realm, name)
     return None if guest is None or busy or guest.body["state"] != of_guests.STARTED else guest
 
 
