@@ -40,7 +40,7 @@ def bench(runs: int, *, many: int = _MANY, real: int = _REAL) -> Result:
         act()
         times.setdefault(name, []).append((time.perf_counter() - begun) * 1000)
 
-    with _place() as folder, Client(str(folder / "state" / "platform.sock"), timeout=_WAIT) as api:
+    with place() as folder, Client(str(folder / "state" / "platform.sock"), timeout=_WAIT) as api:
         api.create_realm("small", {"calls": 100_000})
         api.create_realm("large", {"calls": 100_000, "guests": 2 * many})
         for number in range(real):
@@ -78,7 +78,7 @@ def bench(runs: int, *, many: int = _MANY, real: int = _REAL) -> Result:
 
 
 @contextmanager
-def _place() -> Iterator[Path]:
+def place() -> Iterator[Path]:
     """A folder with both daemons."""
     folder = Path(tempfile.mkdtemp(prefix="septum-bench-", dir="/var/tmp"))
     folder.chmod(0o711)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import access, allot, argv, decide, ledger, libvirt, machine, memory, realms, ring, start, transports
+from bench import access, allot, argv, decide, flood, ledger, libvirt, machine, memory, realms, ring, start, transports
 from bench.__main__ import main
 from bench.figures import BenchError, Figure, Goal, Result, added, ratio, render
 from bench.place import Place
@@ -211,4 +211,13 @@ def test_realms() -> None:
     result = realms.bench(2, many=5, real=1)
     sound(result)
     assert names(result) >= {"list of all", "show", "start, few guests", "start, many guests", "septum run"}
+    assert len(result.goals) == 2
+
+
+@pytest.mark.root
+@pytest.mark.qemu
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("qemu-system-x86_64"), reason="needs root and QEMU")
+def test_flood() -> None:
+    result = flood.bench(1, calls=20, connections=20)
+    sound(result)
     assert len(result.goals) == 2

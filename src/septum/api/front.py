@@ -19,11 +19,13 @@ from aiohttp import web
 from septum.api.answer import Answerer, Connection
 from septum.api.limits import Bounds, Bucket
 from septum.daemon.peer import Peer, identify
-from septum.errors import Denied, SeptumError
+from septum.errors import Denied, Exhausted, SeptumError
 
 __all__ = ["Bounds", "Front"]
 
-_BACKLOG_PAUSE: Final = 0.05  # seconds before accepting goes on when descriptors are short
+_BACKLOG_PAUSE: Final = (
+    0.05  # seconds before a realm's accepting goes on when it has too many, or descriptors are short
+)
 _SWEEP: Final = 1.0  # seconds
 
 
@@ -112,6 +114,10 @@ class Front:
                 continue
             try:
                 peer = self._admit(realm, sock)
+            except Exhausted:
+                sock.close()
+                await asyncio.sleep(_BACKLOG_PAUSE)
+                continue
             except SeptumError:
                 sock.close()
                 continue
@@ -120,10 +126,11 @@ class Front:
     def _admit(self, realm: str, sock: socket.socket) -> Peer:
         """
         Raises:
-            Denied: the peer may not act for this realm, or the realm has too many connections.
+            Denied: the peer may not act for this realm.
+            Exhausted: the realm has too many connections.
         """
         if sum(one.realm == realm for one in self._connections.values()) >= self._bounds.connections:
-            raise Denied("too many connections")
+            raise Exhausted("too many connections", target=realm)
         peer = identify(sock)
         if peer.uid not in (0, os.geteuid()) and peer.uid not in self._delegates.get(realm, frozenset()):
             if peer.pidfd >= 0:
