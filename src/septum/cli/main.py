@@ -30,6 +30,10 @@ VERBS: Final = (
     "declare",
     "realm",
     "guest",
+    "flows",
+    "diff",
+    "check",
+    "graph",
     "attack",
     "completion",
 )
