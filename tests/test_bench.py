@@ -2,12 +2,13 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bench import access, allot, argv, decide, ledger, libvirt, machine, memory, ring, start, transports
+from bench import access, allot, argv, decide, ledger, libvirt, machine, memory, realms, ring, start, transports
 from bench.__main__ import main
 from bench.figures import BenchError, Figure, Goal, Result, added, ratio, render
 from bench.place import Place
@@ -201,3 +202,13 @@ def test_a_busy_machine_is_said() -> None:
     facts = machine.describe()
     assert "busy" in machine.line({**facts, "load": 9.0, "busy": True})
     assert "busy" not in machine.line({**facts, "load": 0.0, "busy": False})
+
+
+@pytest.mark.root
+@pytest.mark.qemu
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("qemu-system-x86_64"), reason="needs root and QEMU")
+def test_realms() -> None:
+    result = realms.bench(2, many=5, real=1)
+    sound(result)
+    assert names(result) >= {"list of all", "show", "start, few guests", "start, many guests", "septum run"}
+    assert len(result.goals) == 2

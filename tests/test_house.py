@@ -27,14 +27,15 @@ MAY_IMPORT = {
     "attack": {"labels", "ledger", "guests", "host", "launch"},
     "access": {"labels", "sepol", "ledger", "host"},
     "daemon": {"labels", "policy", "ledger", "host", "launch", "access"},
-    "ivc": {"labels"},
+    "monitor": set(),
+    "ivc": {"labels", "monitor"},
     "picture": set(),
     "analysis": {"labels", "sepol", "declare", "picture"},
-    "realms": {"labels", "ledger", "launch", "access"},
+    "realms": {"labels", "ledger", "launch", "access", "monitor"},
     "api": {"labels", "ledger", "launch", "access", "daemon", "realms"},
     "client": set(),
     "cli": {"labels", "sepol", "policy", "declare", "ledger", "guests", "host", "launch", "attack", "access", "client"}
-    | {"analysis", "picture"},
+    | {"realms", "analysis", "picture"},
 }
 # The modules behind `septum run` load nothing that costs a start noticeably (measured: docs/launching.md).
 LAUNCH_PATH = ("labels", "ledger", "guests", "host", "launch")

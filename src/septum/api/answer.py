@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 
 from septum.access.objects import of_orchestrator
+from septum.api.events import Streams
 from septum.api.limits import Bounds, Bucket
 from septum.api.openapi import describe
 from septum.api.problem import MEDIA_TYPE, body, status_of
@@ -25,6 +26,7 @@ from septum.realms.model import OperationView, RealmView
 __all__ = ["Answerer", "Connection"]
 
 _KEY: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 _TAG: Final = re.compile(r'"([0-9]{1,18})"')
 
 
@@ -83,10 +85,16 @@ class Answerer:
         self._bounds = bounds
         self._changed = changed
         self._report = report
+        self._streams = Streams(turns, bounds)
         self._description = msgspec.json.encode(describe())
 
     def close(self) -> None:
         """Ends what lasts."""
+        self._streams.close()
+
+    def poke(self) -> None:
+        """The ledger has changed."""
+        self._streams.poke()
 
     async def answer(
         self, connection: Connection, request: web.BaseRequest, bucket: Bucket | None
@@ -127,6 +135,9 @@ class Answerer:
             return route.job(core, Call(_caller(core, connection), names, parts, once, expected))
 
         result = await self._turns.run(connection.realm, job)
+        if route.streams:
+            after = int(found[0]) if (found := _NUMBER.fullmatch(request.headers.get("Last-Event-ID", ""))) else -1
+            return await self._streams.follow(names["realm"], after, request, job)
         if route.act is not None:
             result = await route.act(self._performer, result)
         if isinstance(result, OperationView) and route.method != "GET":
@@ -159,6 +170,10 @@ class Answerer:
                 return _problem(400, SeptumError(f"the body is no JSON: {error}"))
         elif raw:
             return _problem(400, SeptumError("this verb takes no body"))
+        for name, text in request.rel_url.query.items():
+            if name not in route.query or not _KEY.fullmatch(text):
+                return _problem(400, SeptumError("this verb does not know such a query", target=name[:80]))
+            names[name] = text
         once, key = None, request.headers.get("Idempotency-Key")
         if route.makes and key is not None:
             if not _KEY.fullmatch(key):

@@ -11,7 +11,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
 
@@ -20,15 +20,18 @@ from septum.access.client import SOCKET
 from septum.api.answer import Answerer
 from septum.api.front import Front
 from septum.api.limits import Bounds
+from septum.api.ports import Ports
 from septum.daemon.listen import bind
 from septum.errors import Held, SeptumError
 from septum.labels import CategorySet
 from septum.launch import drivers, state
 from septum.ledger.sqlite import SqliteLedger
-from septum.realms import Core, Decider, Launcher, Performer, Place, SeptumRun, Turns
+from septum.realms import Core, Decider, Launcher, Performer, Place, SeptumRun, Turns, evidence
 from septum.realms.model import QuotaBody
 
 __all__ = ["LOCK", "PLATFORM", "STORE", "Parts", "arguments", "main", "serve"]
+
+T = TypeVar("T")
 
 HELP: Final = "serves the API of realms on unix sockets"
 STORE: Final = "/var/lib/septum-realms"
@@ -78,7 +81,16 @@ class Parts:
 
     def core(self) -> Core:
         """What verbs work on; made on the thread that works on the ledger."""
-        return Core(SqliteLedger(self.place.state), self.decider(), self.foreign, groups=os.geteuid() == 0)
+        state = self.place.state
+        asking = self.decider()
+        return Core(
+            SqliteLedger(state),
+            asking,
+            self.foreign,
+            groups=os.geteuid() == 0,
+            signer=evidence.PlatformKey(state),
+            policy=asking.policy if isinstance(asking, _Asking) else dict,
+        )
 
     def checkpoint(self, what: str) -> None:
         """See `septum.realms.perform`."""
@@ -92,11 +104,19 @@ class _Asking:
         self._client: Client | None = None
 
     def decide_all(self, questions: Sequence[ObjectQuestion]) -> list[Decision]:
+        return self._ask(lambda client: client.decide_all(questions))
+
+    def policy(self) -> dict[str, Any]:
+        """Which policy decides."""
+        status = self._ask(lambda client: client.status())
+        return {name: status[name] for name in ("engine", "fingerprint", "seqno")}
+
+    def _ask(self, ask: Callable[[Client], T]) -> T:
         for again in (True, False):
             try:
                 if self._client is None:
                     self._client = Client(self._path, timeout=10.0)
-                return self._client.decide_all(questions)
+                return ask(self._client)
             except SeptumError:
                 if self._client is not None:
                     self._client.close()
@@ -155,14 +175,40 @@ def say(text: str) -> None:
     print("septum-apid: " + "\n".join(lines), file=sys.stderr, flush=True)
 
 
+class _Poke:
+    """Tells the loop when the ledger has changed.
+
+    Attributes:
+        told: is called in the loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.told: Callable[[], None] = lambda: None
+        self._loop = loop
+        self._seen: tuple[int, ...] = ()
+
+    def look(self, core: Core) -> None:
+        """On the ledger's thread."""
+        seen = core.ledger.revision()
+        if seen != self._seen:
+            self._seen = seen
+            self._loop.call_soon_threadsafe(lambda: self.told())
+
+
 async def _serve(parts: Parts) -> None:
     loop = asyncio.get_running_loop()
     stop, changed = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    turns = Turns(parts.core, lambda core: core.ledger.close())
-    performer = Performer(turns, parts.place, parts.launcher(), say, parts.checkpoint)
-    front = Front(Answerer(turns, performer, parts.bounds, changed.set, say), parts.bounds, say)
+    poke = _Poke(loop)
+    turns = Turns(parts.core, lambda core: core.ledger.close(), poke.look)
+    performer = Performer(
+        turns, parts.place, parts.launcher(), say, parts.checkpoint, lambda *guest: ports.serve(*guest)
+    )
+    answerer = Answerer(turns, performer, parts.bounds, changed.set, say)
+    poke.told = answerer.poke
+    front = Front(answerer, parts.bounds, say)
+    ports = Ports(front, parts.place, say)
     await performer.resume()
     await _follow_realms(front, turns, parts.place.state)
     front.allow("", frozenset(), _PLATFORM_CALLS)
@@ -171,6 +217,7 @@ async def _serve(parts: Parts) -> None:
     keep = asyncio.create_task(_keep_realms(changed, partial(_follow_realms, front, turns, parts.place.state)))
     await stop.wait()
     keep.cancel()
+    await ports.close()
     await front.close()
     await performer.close()
     await asyncio.to_thread(turns.stop)

@@ -6,12 +6,13 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from septum.realms import Caller, Core, Once, Performer, of_guests, of_images, of_realms, of_snapshots
+from septum.realms import Caller, Core, Once, Performer, evidence, of_guests, of_images, of_realms, of_snapshots
 from septum.realms.model import (
     Attachment,
     Clone,
     Delegates,
     Enrolment,
+    Evidence,
     GuestConfig,
     GuestView,
     ImageView,
@@ -66,6 +67,8 @@ class Route(NamedTuple):
         body: type of the body, None for none.
         makes: it makes something: an Idempotency-Key is heeded.
         versioned: ``must`` if it needs an If-Match, ``may`` if it heeds one.
+        query: names that the query may have.
+        streams: the job gives whose events are sent from then on.
         act: what is done with the job's answer at once, outside of the ledger; gives the answer of the route.
     """
 
@@ -80,6 +83,8 @@ class Route(NamedTuple):
     makes: bool = False
     versioned: str = ""
     act: Callable[[Performer, Any], Awaitable[Any]] | None = None
+    query: tuple[str, ...] = ()
+    streams: bool = False
 
 
 _R: Final = "/v1/realms/{realm}"
@@ -176,6 +181,11 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("DELETE", _I, "image.destroy", "Removes an image that no guest has.",
           lambda core, call: of_images.destroy(core, call.caller, call.realm, call.names["image"], call.expected),
           OperationView, 202, versioned="may"),
+    Route("GET", f"{_R}/events", "event.follow", "What happens in a realm, as it happens (text/event-stream).",
+          lambda core, call: core.permit(call.caller, (f"realm:{call.realm}", "getattr")), None, streams=True),
+    Route("GET", f"{_R}/evidence", "realm.evidence", "What separates a realm from others here, signed.",
+          lambda core, call: evidence.give(core, call.caller, call.realm, call.names.get("nonce", "")), Evidence,
+          query=("nonce",)),
     Route("GET", f"{_R}/operations", "operation.list", "What is being done, and what was.",
           lambda core, call: core.operations(call.caller, call.realm), list[OperationView]),
     Route("GET", f"{_R}/operations/{{operation}}", "operation.get", "One operation.",

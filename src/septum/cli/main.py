@@ -30,10 +30,14 @@ VERBS: Final = (
     "declare",
     "realm",
     "guest",
+<<<<<<< HEAD
     "flows",
     "diff",
     "check",
     "graph",
+=======
+    "evidence",
+>>>>>>> realms
     "attack",
     "completion",
 )

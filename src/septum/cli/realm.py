@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from argparse import ArgumentParser, Namespace
 from typing import Final
 
 from septum.cli.api import add_api, api, show, table, wait
-from septum.cli.common import print_json
+from septum.cli.common import print_json, printable
 
 HELP: Final = "owners: make them, bound them, see what they use"
 _QUOTA: Final = ("guests", "memory", "disk", "channels", "calls", "events")
@@ -20,10 +22,12 @@ def arguments(parser: ArgumentParser) -> None:
     destroy = verbs.add_parser("destroy", help="take one out that has no guests and images any more")
     quota = verbs.add_parser("quota", help="set what it may have")
     users = verbs.add_parser("delegate", help="say which users of the host act for it, on its socket")
+    follow = verbs.add_parser("events", help="follow what happens in it")
     images = verbs.add_parser("images", help="list its images")
     image = verbs.add_parser("image", help="make an image: empty, or a copy of a file or of another image")
     drop = verbs.add_parser("drop-image", help="remove an image that no guest has")
-    for one in (shown, make, destroy, quota, users, images, image, drop):
+    follow.add_argument("--after", type=int, default=-1, metavar="N", help="go on behind that event, not from now")
+    for one in (shown, make, destroy, quota, users, images, image, drop, follow):
         one.add_argument("realm", metavar="REALM")
     for one in (make, quota):
         for name in _QUOTA:
@@ -34,7 +38,7 @@ def arguments(parser: ArgumentParser) -> None:
     image.add_argument("--size", type=int, default=0, metavar="BYTES", help="of an empty one")
     image.add_argument("--file", default="", metavar="PATH", help="of the host, to copy; only for the platform")
     image.add_argument("--clone", default="", metavar="IMAGE", help="of the same realm, to copy")
-    for one in (listed, shown, make, destroy, quota, users, images, image, drop):
+    for one in (listed, shown, make, destroy, quota, users, images, image, drop, follow):
         add_api(one, realm=False)
 
 
@@ -58,6 +62,14 @@ def run(options: Namespace) -> int:
             case "delegate":
                 realm = client.realm(options.realm)
                 return show(options, client.delegate(realm.name, options.uid, realm.version))
+            case "events":
+                for event in client.events(options.realm, options.after):
+                    fields = " ".join(f"{name}={part}" for name, part in event.fields.items())
+                    print(
+                        json.dumps(event._asdict()) if options.json else printable(f"{event.seq} {event.kind} {fields}")
+                    )
+                    sys.stdout.flush()
+                return 0
             case "images":
                 return table(options, ["name", "size", "ready"], client.images(options.realm))
             case "image":

@@ -14,7 +14,7 @@ from septum.ledger.records import Commit, Document, Event, Put, Spend
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["drop_realm", "events", "read", "read_all", "spent", "write"]
+__all__ = ["drop_realm", "events", "last_event", "read", "read_all", "spent", "write"]
 
 _DOCUMENT = "SELECT kind, realm, id, version, body FROM documents "
 _VERSION = "documents"  # the counter of changes
@@ -48,6 +48,12 @@ def events(database: Database, realm: str, after: int, most: int) -> list[Event]
         most,
     )
     return [Event(realm, seq, when, kind, parse(fields)) for realm, seq, when, kind, fields in rows]
+
+
+def last_event(database: Database, realm: str) -> int:
+    """See `Ledger.last_event`."""
+    row = database.row("SELECT value FROM counters WHERE name = ?", f"events {realm}")
+    return int(row[0]) if row else 0
 
 
 def write(database: Database, commit: Commit) -> list[Document]:

@@ -74,7 +74,8 @@ class Ledger(Protocol):
             Held: `target` is ``kind key``, `holder` the guest that has it.
         """
 
-    def guests(self, states: Sequence[State] | None = None) -> list[Guest]: ...
+    def guests(self, states: Sequence[State] | None = None, realm: str | None = None) -> list[Guest]:
+        """Those in `states`, of one realm; left out, all. One realm's guests take no longer for the others'."""
 
     def guest(self, reference: str) -> Guest | None:
         """By uuid, ``realm/name``, or a name that only one realm uses.
@@ -177,11 +178,17 @@ class Ledger(Protocol):
     def events(self, realm: str, after: int = 0, most: int = 1000) -> list[Event]:
         """A realm's events with a higher number than `after`, oldest first."""
 
+    def last_event(self, realm: str) -> int:
+        """The number of a realm's newest event, 0 if there was none yet."""
+
     # audit
 
     def audit(self, event: str, fields: Mapping[str, Any]) -> None: ...
 
     def audit_records(self, after: int = 0) -> list[AuditRecord]: ...
+
+    def audit_head(self) -> tuple[int, str]:
+        """Number and digest of the newest record, (0, zeros) if there is none."""
 
     def audit_verify(self) -> int:
         """The number of records, all of them intact.

@@ -136,12 +136,15 @@ class SqliteLedger:
             self._audit_guest("guest.admit", entered, claims=wanted)
         return entered
 
-    def guests(self, states: Sequence[State] | None = None) -> list[Guest]:
-        where, values = "", tuple[State, ...]()
+    def guests(self, states: Sequence[State] | None = None, realm: str | None = None) -> list[Guest]:
+        where, values = [], [*(states or ()), *([realm] if realm is not None else [])]
         if states is not None:
-            where, values = f"WHERE state IN ({', '.join('?' * len(states))}) ", tuple(states)
+            where.append(f"state IN ({', '.join('?' * len(states))})")
+        if realm is not None:
+            where.append("realm = ?")
+        query = f"{_GUEST}{'WHERE ' if where else ''}{' AND '.join(where)} ORDER BY realm, name"
         with self._db.read():
-            return [_guest(row) for row in self._db.each(f"{_GUEST}{where}ORDER BY realm, name", *values)]
+            return [_guest(row) for row in self._db.each(query, *values)]
 
     def guest(self, reference: str) -> Guest | None:
         realm, _, name = reference.partition("/")
@@ -268,6 +271,13 @@ class SqliteLedger:
         with self._db.read():
             return audit.records(self._db, after)
 
+    def audit_head(self) -> tuple[int, str]:
+        with self._db.read():
+            row = self._db.row("SELECT seq, digest FROM audit_head")
+        if row is None:
+            raise self._db.corrupt("the audit chain has lost its head")
+        return row[0], row[1]
+
     def audit_verify(self) -> int:
         with self._db.read():
             return audit.verify(self._db)
@@ -300,6 +310,10 @@ class SqliteLedger:
     def events(self, realm: str, after: int = 0, most: int = 1000) -> list[Event]:
         with self._db.read():
             return documents.events(self._db, realm, after, most)
+
+    def last_event(self, realm: str) -> int:
+        with self._db.read():
+            return documents.last_event(self._db, realm)
 
     # within a transaction
 

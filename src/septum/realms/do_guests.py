@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 
-from septum.errors import Denied, HostError, SeptumError
+from septum.errors import HostError, MonitorError, MonitorRefused, SeptumError
 from septum.ledger.records import Document
 from septum.realms import host, of_guests, operations
 from septum.realms.core import Core, put
@@ -24,7 +25,6 @@ from septum.realms.model import Attachment, GuestConfig, Stop
 
 __all__ = ["attach", "detach", "start", "stop"]
 
-_GREETING: Final = 60.0  # seconds that a start may take
 _LETTING_GO: Final = 10.0  # seconds that a guest may take to give up a disk
 _SAID: Final = 2000  # characters of what a launcher printed that go into a failure
 
@@ -41,15 +41,14 @@ async def start(hands: Hands, operation: Document) -> None:
             child = await asyncio.to_thread(_launch, hands, guest)
             _reap(child)
             hands.checkpoint("guest.start launched")
-        if not await asyncio.wait_for(hands.live.open(uuid), _GREETING):
+        if not await hands.live.open(uuid):
             raise HostError("the guest did not come up", target=f"{realm}/{name}", rule=_said(hands, uuid))
         hands.checkpoint("guest.start greeted")
-    except (TimeoutError, SeptumError) as error:
+    except SeptumError as error:
         if child is not None and child.poll() is None:
             child.kill()
         await hands.gone(realm, uuid)
-        told = error if isinstance(error, SeptumError) else HostError("the guest took too long", target=name)
-        await hands.failed(operation, told, lambda core: operations.guest_stopped(core, realm, name))
+        await hands.failed(operation, error, lambda core: operations.guest_stopped(core, realm, name))
         return
     await hands.done(operation, lambda core: (operations.guest_started(core, realm, name), ()))
 
@@ -86,7 +85,7 @@ async def attach(hands: Hands, operation: Document) -> None:
         await hands.live.open(uuid)
         await _add(hands, uuid, realm, what)
     except SeptumError as error:
-        if hands.live.has(uuid):
+        with suppress(HostError, MonitorError):
             await _take(hands, uuid, what.image)
         await hands.failed(operation, error, lambda core: (_without(core, realm, name, what.image), ()))
         return
@@ -192,7 +191,7 @@ async def _take(hands: Hands, uuid: str, image: str) -> None:
     while node in await _nodes(hands, uuid):
         try:
             await hands.live.execute(uuid, "blockdev-del", **{"node-name": node})
-        except Denied:
+        except MonitorRefused:
             # The device goes a moment after its name.
             if loop.time() > deadline:
                 raise

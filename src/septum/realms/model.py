@@ -17,6 +17,7 @@ __all__ = [
     "Disk",
     "Door",
     "Enrolment",
+    "Evidence",
     "Failure",
     "GuestConfig",
     "GuestView",
@@ -198,6 +199,7 @@ class RealmView(Struct, frozen=True, kw_only=True):
         used: of its quota.
         enrolled: its orchestrator has made itself known.
         enrolment_key: one that works once; only in the answer to the call that made the realm.
+        platform_key: that evidence is signed by, Ed25519, base64.
     """
 
     name: str
@@ -208,6 +210,7 @@ class RealmView(Struct, frozen=True, kw_only=True):
     delegates: list[int]
     enrolled: bool
     enrolment_key: str = ""
+    platform_key: str = ""
 
 
 class GuestView(Struct, frozen=True, kw_only=True):
@@ -262,6 +265,20 @@ class SnapshotView(Struct, frozen=True, kw_only=True):
     images: list[str]
     size: int
     ready: bool
+
+
+class Evidence(Struct, frozen=True, kw_only=True):
+    """A statement, and who makes it.
+
+    Attributes:
+        statement: JSON text: what is signed is these bytes.
+        key: the platform's public key, Ed25519, base64.
+        signature: over the statement, base64.
+    """
+
+    statement: str
+    key: str
+    signature: str
 
 
 class Failure(Struct, frozen=True, kw_only=True):

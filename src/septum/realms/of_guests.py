@@ -62,7 +62,7 @@ def listed(core: Core, caller: Caller, realm: str) -> list[GuestView]:
         NotFound: the realm is not the caller's.
     """
     core.permit(caller, (f"guests:{realm}", "list"))
-    rows = {guest.name: guest for guest in core.ledger.guests() if guest.realm == realm}
+    rows = {guest.name: guest for guest in core.ledger.guests(realm=realm)}
     return [_view(document, rows.get(document.id)) for document in core.ledger.documents("guest", realm)]
 
 

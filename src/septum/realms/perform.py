@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, Final
 
-from septum.errors import HostError, NotFound, SeptumError
+from septum.errors import HostError, MonitorError, NotFound, SeptumError
 from septum.ledger.records import Document
+from septum.monitor import Event
 from septum.realms import do_guests, do_images, of_guests, operations
 from septum.realms.core import Core, put
 from septum.realms.hands import Hands
@@ -169,11 +170,11 @@ class Performer:
 
     # Guests that run
 
-    async def _told(self, uuid: str, event: str, data: Mapping[str, Any]) -> None:
+    async def _told(self, uuid: str, event: Event) -> None:
         realm, name = self._names[uuid]
-        if event in ("STOP", "RESUME"):
-            await self._turns.run(realm, lambda core: _note_paused(core, realm, name, event == "STOP"))
-        elif event == "RESET" or (event == "VSERPORT_CHANGE" and data.get("open")):
+        if event.name in ("STOP", "RESUME"):
+            await self._turns.run(realm, lambda core: _note_paused(core, realm, name, event.name == "STOP"))
+        else:
             self._port(uuid, realm, name)
 
     async def _ended(self, uuid: str) -> None:
@@ -198,7 +199,7 @@ class Performer:
         uuid, realm, name = guest.body["uuid"], guest.realm, guest.id
         try:
             status = await self._hands.live.execute(uuid, "query-status")
-        except HostError:
+        except (HostError, MonitorError):
             return  # it has just ended
         await self._turns.run(realm, lambda core: _note_paused(core, realm, name, not status["running"]))
         if guest.body["config"].get("orchestrator"):

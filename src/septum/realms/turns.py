@@ -30,16 +30,20 @@ class Turns(Generic[C]):
     Args:
         open_: makes what jobs work on, on the thread.
         close: gives it back there.
+        after: is called there after each job.
 
     Raises:
         Exception: what `open_` raised.
     """
 
-    def __init__(self, open_: Callable[[], C], close: Callable[[C], None]) -> None:
+    def __init__(
+        self, open_: Callable[[], C], close: Callable[[C], None], after: Callable[[C], None] = lambda _: None
+    ) -> None:
         self._waiting: OrderedDict[str, deque[Callable[[C], None]]] = OrderedDict()
         self._condition = threading.Condition()
         self._stopped = False
         self._failure: BaseException | None = None
+        self._after = after
         ready = threading.Event()
         self._thread = threading.Thread(target=self._work, args=(open_, close, ready), name="septum-turns", daemon=True)
         self._thread.start()
@@ -96,6 +100,7 @@ class Turns(Generic[C]):
         try:
             while (job := self._next()) is not None:
                 job(core)
+                self._after(core)
         finally:
             close(core)
 
