@@ -30,14 +30,11 @@ VERBS: Final = (
     "declare",
     "realm",
     "guest",
-<<<<<<< HEAD
     "flows",
     "diff",
     "check",
     "graph",
-=======
     "evidence",
->>>>>>> realms
     "attack",
     "completion",
 )
