@@ -53,7 +53,7 @@ def bench(runs: int, *, many: int = _MANY, real: int = _REAL) -> Result:
         for _ in range(runs):
             measure("list of 20, many guests", lambda: api.guests("small"))
             measure("list of all", lambda: api.guests("large"))
-            measure("show", lambda: api.guest("large", "guest7"))
+            measure("show", lambda: api.guest("large", f"guest{many // 2}"))
             measure("start, many guests", lambda: api.wait(api.start_guest("small", "one")))
             api.wait(api.stop_guest("small", "one", force=True))
             measure("septum run", lambda: _run(folder))

@@ -50,7 +50,7 @@ def test_it_describes_itself(place: Host) -> None:
         ("GET", "/v1/realms", b"x", {}, 400),
         ("POST", "/v1/realms/red/guests", b"{", {}, 400),
         ("POST", "/v1/realms/red/guests", b"\xff\xfe", {}, 400),
-        ("POST", "/v1/realms/red/guests", b"[" * 60000, {}, 422),
+        ("POST", "/v1/realms/red/guests", b"[" * 60000, {}, 400),
         ("POST", "/v1/realms/red/guests", b'{"name":"a"}', {"Content-Type": "text/plain"}, 415),
         ("POST", "/v1/realms/red/guests", {"name": "../a"}, {}, 422),
         ("POST", "/v1/realms/red/guests", {"name": "a", "realm": "blue"}, {}, 422),
@@ -126,7 +126,11 @@ def test_a_user_acts_for_a_realm_when_the_platform_says_so(place: Host) -> None:
 def test_slow_and_silent_callers_are_dropped(place: Host) -> None:
     place.kill()
     place.apid("parts.bounds = parts.bounds._replace(arrival=0.5)")
-    for sent in (b"", b"GET /v1/me HTTP/1.1\r\nHos", b"POST /v1/realms HTTP/1.1\r\nContent-Length: 9\r\n\r\n{"):
+    for sent in (
+        b"",
+        b"GET /v1/me HTTP/1.1\r\nHos",
+        b"POST /v1/realms HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{",
+    ):
         with closing(place.connect()) as slow:
             slow.sendall(sent)
             begun = time.monotonic()

@@ -163,7 +163,7 @@ class Answerer:
             if request.content_type != "application/json":
                 return _problem(415, SeptumError("the body is not JSON", rule="Content-Type: application/json"))
             try:
-                parts = msgspec.json.decode(raw, type=route.body)
+                parts = _decoded(raw, route.body)
             except msgspec.ValidationError as error:
                 return _problem(422, SeptumError(f"the body does not say what was expected: {error}"))
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -189,6 +189,27 @@ class Answerer:
                 return _problem(400, SeptumError("this is no version", rule='If-Match: "NUMBER"'))
             expected = int(found[1])
         return parts, once, expected
+
+
+def _decoded(raw: bytes, kind: type) -> Any:
+    """A body as a value. ``1.0`` is an integer in JSON Schema, so it is one here.
+
+    Raises:
+        msgspec.ValidationError: it does not say what was expected.
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError: it is no JSON.
+    """
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError:
+        return msgspec.convert(_whole(msgspec.json.decode(raw)), kind)
+
+
+def _whole(part: Any) -> Any:
+    if isinstance(part, float) and part.is_integer():
+        return int(part)
+    if isinstance(part, list):
+        return [_whole(one) for one in part]
+    return {name: _whole(one) for name, one in part.items()} if isinstance(part, dict) else part
 
 
 def _caller(core: Core, connection: Connection) -> Caller:
