@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "access": {"labels", "sepol", "ledger", "host"},
     "daemon": {"labels", "policy", "ledger", "host", "launch", "access"},
     "ivc": {"labels"},
+    "rendezvous": {"labels", "declare", "ledger", "host", "launch", "access", "daemon", "ivc"},
     "cli": {"labels", "sepol", "policy", "declare", "ledger", "guests", "host", "launch", "attack", "access"},
 }
 # The modules behind `septum run` load nothing that costs a start noticeably (measured: docs/launching.md).
