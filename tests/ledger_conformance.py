@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from septum.errors import Denied, Held, LedgerError
+from septum.errors import Changed, Denied, Held, LedgerError, OverQuota
 from septum.ledger.protocol import Ledger
-from septum.ledger.records import Entry, Guest, Hold, Realm
+from septum.ledger.records import Commit, Document, Entry, Guest, Happening, Hold, Put, Realm, Spend
 
 ACME = Realm("acme", (3,), 70003)
 BOLT = Realm("bolt", (4,), 70004)
@@ -570,3 +570,120 @@ class LedgerConformance:
             ledger.realms()
         with pytest.raises(LedgerError):
             ledger.advance("x")
+
+    # documents
+
+    def test_a_document_comes_back_as_it_was_put(self, ledger: Ledger, open_ledger: Callable[[], Ledger]) -> None:
+        body = {"deep": {"list": [1, 2.5, None, True, "ü"]}}
+        (made,) = ledger.commit(Commit((Put("image", "acme", "base", 0, body),)))
+        assert made[:3] == ("image", "acme", "base")
+        assert made.version > 0
+        other = open_ledger()
+        assert other.document("image", "acme", "base") == made == Document("image", "acme", "base", made.version, body)
+        assert other.document("image", "bolt", "base") is other.document("guest", "acme", "base") is None
+
+    def test_documents_are_listed_by_realm_and_id(self, ledger: Ledger) -> None:
+        names = [("bolt", "a"), ("acme", "b"), ("acme", "a"), ("", "z")]
+        ledger.commit(Commit(tuple(Put("image", realm, name, 0, {}) for realm, name in names)))
+        ledger.commit(Commit((Put("guest", "acme", "c", 0, {}),)))
+        assert [one[1:3] for one in ledger.documents("image")] == sorted(names)
+        assert [one.id for one in ledger.documents("image", "acme")] == ["a", "b"]
+        assert ledger.documents("image", "none") == ledger.documents("none") == []
+
+    def test_a_version_is_never_used_again(self, ledger: Ledger) -> None:
+        seen = []
+        for _ in range(3):
+            (made,) = ledger.commit(Commit((Put("image", "acme", "base", 0, {}),)))
+            (changed,) = ledger.commit(Commit((Put("image", "acme", "base", made.version, {"a": 1}),)))
+            assert ledger.commit(Commit((Put("image", "acme", "base", changed.version, None),))) == []
+            assert ledger.document("image", "acme", "base") is None
+            seen += [made.version, changed.version]
+        assert len(set(seen)) == 6
+
+    def test_a_change_is_made_of_what_was_seen_or_not_at_all(
+        self, ledger: Ledger, open_ledger: Callable[[], Ledger]
+    ) -> None:
+        one, two = ledger.commit(Commit((Put("image", "acme", "1", 0, {}), Put("image", "acme", "2", 0, {}))))
+        open_ledger().commit(Commit((Put("image", "acme", "2", two.version, {"other": 1}),)))
+        before = ledger.revision(), ledger.audit_verify(), ledger.events("acme"), ledger.spent("acme")
+        told = (Happening("acme", "x", {}, 9),)
+        stale: list[Commit] = [
+            Commit((Put("image", "acme", "1", one.version, None), Put("image", "acme", "2", two.version, {}))),
+            Commit((Put("image", "acme", "1", one.version, {}), Put("image", "acme", "2", 0, {}))),
+            Commit((Put("image", "acme", "3", 5, {}),)),
+            Commit((Put("image", "acme", "1", one.version, {}),), unchanged=(two,)),
+        ]
+        for commit in stale:
+            whole = commit._replace(spends=(Spend("acme", "disk", 1, 9),), happenings=told, audit=(("x", {}),))
+            with pytest.raises(Changed):
+                ledger.commit(whole)
+        assert (ledger.revision()[0], ledger.audit_verify(), ledger.events("acme"), ledger.spent("acme")) == (
+            before[0][0], *before[1:],
+        )  # fmt: skip
+        assert ledger.document("image", "acme", "1") == one
+
+    def test_a_documents_claim_has_one_holder(self, ledger: Ledger) -> None:
+        (one,) = ledger.commit(Commit((Put("image", "acme", "1", 0, {}, (("path", "/a"), ("path", "/b"))),)))
+        with pytest.raises(Held) as refusal:
+            ledger.commit(Commit((Put("image", "bolt", "1", 0, {}, (("path", "/b"),)),)))
+        assert (refusal.value.target, refusal.value.holder) == ("path /b", "image acme/1")
+        assert ledger.document("image", "bolt", "1") is None
+        # What a change does not name is free; and a claim goes over within one change.
+        two = Put("image", "bolt", "1", 0, {}, (("path", "/b"),))
+        (one, other) = ledger.commit(Commit((two, Put("image", "acme", "1", one.version, {}, (("path", "/a"),)))))
+        assert {one.realm, other.realm} == {"acme", "bolt"}
+        ledger.commit(Commit((Put("image", "acme", "1", other.version, None),)))
+        ledger.commit(Commit((Put("image", "bolt", "2", 0, {}, (("path", "/a"),)),)))
+
+    def test_sums_stay_within_their_bounds(self, ledger: Ledger) -> None:
+        ledger.commit(Commit(spends=(Spend("acme", "disk", 7, 10), Spend("acme", "guests", 1, 1))))
+        with pytest.raises(OverQuota, match="no more disk") as refusal:
+            ledger.commit(Commit(spends=(Spend("acme", "guests", -1, 0), Spend("acme", "disk", 4, 10))))
+        assert "quota of 10" in refusal.value.rule
+        assert ledger.spent("acme") == {"disk": 7, "guests": 1}
+        # A lower bound takes nothing away, and giving back is always possible.
+        ledger.commit(Commit(spends=(Spend("acme", "disk", -1, 0),)))
+        assert ledger.spent("acme")["disk"] == 6
+        with pytest.raises(LedgerError, match="more disk than it has"):
+            ledger.commit(Commit(spends=(Spend("acme", "disk", -7, 10),)))
+        assert ledger.spent("bolt") == {}
+
+    def test_events_are_numbered_for_each_realm_and_bounded(self, ledger: Ledger) -> None:
+        for number in range(5):
+            ledger.commit(Commit(happenings=(Happening("acme", "tick", {"n": number}, 3), Happening("", "x", {}, 3))))
+        found = ledger.events("acme")
+        assert [(one.seq, one.kind, one.fields) for one in found] == [(n + 1, "tick", {"n": n}) for n in (2, 3, 4)]
+        assert [one.seq for one in ledger.events("acme", 4)] == [5]
+        assert [one.seq for one in ledger.events("acme", 0, 2)] == [3, 4]
+        assert len(ledger.events("")) == 3
+        assert ledger.events("bolt") == []
+
+    def test_a_realm_comes_and_goes_with_its_documents(self, ledger: Ledger) -> None:
+        settings = Put("realm", "new", "new", 0, {})
+        with pytest.raises(Held):
+            ledger.commit(Commit((settings,), realm=Realm("new", (3,), -1)))
+        assert (ledger.realm("new"), ledger.document("realm", "new", "new")) == (None, None)
+        (made,) = ledger.commit(Commit((settings,), realm=Realm("new", (9,), 70009)))
+        assert ledger.realm("new") == Realm("new", (9,), 70009)
+        with pytest.raises(LedgerError, match="has documents still"):
+            ledger.commit(Commit(drop="new"))
+        ledger.admit(guest(9, "new"), claims(guest(9, "new")))
+        gone = Put("realm", "new", "new", made.version, None)
+        with pytest.raises(LedgerError, match="has guests still"):
+            ledger.commit(Commit((gone,), drop="new"))
+        assert ledger.document("realm", "new", "new") == made
+        ledger.end(guest(9).uuid)
+        ledger.release(guest(9).uuid)
+        ledger.commit(Commit((gone,), drop="new", spends=(Spend("new", "disk", 5, 9),)))
+        assert ledger.realm("new") is None
+        assert ledger.spent("new") == {}
+        assert ledger.taken("realm-code") == {"c3": "acme", "c4": "bolt"}
+        ledger.add_realm(Realm("newer", (9,), 70009))
+        with pytest.raises(LedgerError, match="no realm none"):
+            ledger.commit(Commit(drop="none"))
+
+    def test_a_commit_is_recorded_with_what_it_did(self, ledger: Ledger) -> None:
+        before = ledger.audit_verify()
+        ledger.commit(Commit((Put("image", "acme", "1", 0, {}),), audit=(("image.create", {"image": "1"}),)))
+        (record,) = ledger.audit_records(before)
+        assert (record.event, record.fields) == ("image.create", {"image": "1"})

@@ -14,7 +14,9 @@
     │   │   └── PolicyLacks              a policy without a class or a permission that septum decides by
     │   ├── DeclarationError             a platform's declaration that can't be understood, or contradicts itself
     │   ├── Held                         somebody else has it
+    │   ├── Changed                      somebody else changed it meanwhile
     │   ├── Exhausted                    none left
+    │   │   └── OverQuota                a realm may have no more of it
     │   ├── MessageError                 bytes on septumd's socket that its protocol does not know
     │   ├── Unenforceable                nothing on this host can enforce what was asked
     │   └── UnknownName                  a class, permission or boolean that the policy does not have
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ArgvError",
     "CannotExecute",
+    "Changed",
     "ChannelBusy",
     "ChannelClosed",
     "ChannelDenied",
@@ -69,6 +72,7 @@ __all__ = [
     "LedgerTooNew",
     "MessageError",
     "NotFound",
+    "OverQuota",
     "PolicyError",
     "PolicyLacks",
     "SeptumError",
@@ -211,6 +215,14 @@ class Held(Denied):
 
 class Exhausted(Denied):
     """None left, of what the message names."""
+
+
+class OverQuota(Exhausted):
+    """A realm may have no more of it; `rule` says how much it may have."""
+
+
+class Changed(Denied):
+    """It is not any more what the caller has seen: somebody else changed it meanwhile."""
 
 
 class MessageError(Denied):

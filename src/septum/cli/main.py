@@ -28,6 +28,8 @@ VERBS: Final = (
     "doctor",
     "policy",
     "declare",
+    "realm",
+    "guest",
     "attack",
     "completion",
 )

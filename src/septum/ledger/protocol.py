@@ -14,7 +14,19 @@ realm code included, as the kernel prints them), ``realm`` (key: its name), ``re
 from __future__ import annotations
 
 from septum.lean import TYPE_CHECKING, Protocol
-from septum.ledger.records import AuditRecord, Bearer, Channel, Entry, Guest, Hold, Realm, State
+from septum.ledger.records import (
+    AuditRecord,
+    Bearer,
+    Channel,
+    Commit,
+    Document,
+    Entry,
+    Event,
+    Guest,
+    Hold,
+    Realm,
+    State,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -172,6 +184,33 @@ class Ledger(Protocol):
 
     def recall(self, key: str) -> str:
         """The fact of that key, or ""."""
+
+    # documents
+
+    def commit(self, commit: Commit) -> list[Document]:
+        """Makes all of the changes, durably, or none of them.
+
+        Returns:
+            The documents of `puts` that are there afterwards, in that order.
+
+        Raises:
+            Changed: a document is not the one that the caller has seen, or there is one where none was.
+            Held: somebody else has a claim; `target` is ``kind key``, `holder` who has it.
+            OverQuota: a sum would come to more than it may.
+            LedgerError: the realm to drop has guests or documents.
+        """
+
+    def document(self, kind: str, realm: str, name: str) -> Document | None:
+        """By kind, owner and id. It takes as long whether there is one or not."""
+
+    def documents(self, kind: str, realm: str | None = None) -> list[Document]:
+        """All of a kind, of one realm or of all, in the order of realm and id."""
+
+    def spent(self, realm: str) -> dict[str, int]:
+        """A realm's sums by name; what is not there is 0."""
+
+    def events(self, realm: str, after: int = 0, most: int = 1000) -> list[Event]:
+        """A realm's events with a higher number than `after`, oldest first."""
 
     # audit
 

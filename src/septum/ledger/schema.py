@@ -78,6 +78,24 @@ _FIRST = (
 # `population` counts a realm's guests, of which there may be hundreds of thousands.
 _POPULATION = ("CREATE INDEX guests_realm ON guests (realm)",)
 
+# What outlives a run. `realm` is "" for the platform's, so it refers to no row.
+_DOCUMENTS = (
+    """CREATE TABLE documents (
+        kind TEXT NOT NULL, realm TEXT NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL, body TEXT NOT NULL,
+        PRIMARY KEY (kind, realm, id)) WITHOUT ROWID""",
+    "CREATE INDEX documents_realm ON documents (realm)",
+    """CREATE TABLE document_claims (
+        kind TEXT NOT NULL, key TEXT NOT NULL, owner TEXT NOT NULL, realm TEXT NOT NULL, id TEXT NOT NULL,
+        PRIMARY KEY (kind, key),
+        FOREIGN KEY (owner, realm, id) REFERENCES documents (kind, realm, id)) WITHOUT ROWID""",
+    "CREATE INDEX document_claims_owner ON document_claims (owner, realm, id)",
+    """CREATE TABLE spent (
+        realm TEXT NOT NULL, what TEXT NOT NULL, amount INTEGER NOT NULL, PRIMARY KEY (realm, what)) WITHOUT ROWID""",
+    """CREATE TABLE events (
+        realm TEXT NOT NULL, seq INTEGER NOT NULL, time REAL NOT NULL, kind TEXT NOT NULL, fields TEXT NOT NULL,
+        PRIMARY KEY (realm, seq)) WITHOUT ROWID""",
+)
+
 # No reference to guests: a channel is taken out by who made it, and must not keep a guest from being released.
 _CHANNELS = (
     """CREATE TABLE channels (
@@ -92,4 +110,9 @@ _CHANNELS = (
     "CREATE INDEX channels_target ON channels (target_realm)",
 )
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(1, _FIRST), Migration(2, _POPULATION), Migration(3, _CHANNELS))
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(1, _FIRST),
+    Migration(2, _POPULATION),
+    Migration(3, _DOCUMENTS),
+    Migration(4, _CHANNELS),
+)

@@ -7,11 +7,23 @@ import os
 from septum.errors import Denied, LedgerError
 from septum.labels import CategorySet
 from septum.lean import TYPE_CHECKING
-from septum.ledger import audit, holding, rules
+from septum.ledger import audit, documents, holding, rules
 from septum.ledger import channels as live
 from septum.ledger.codec import canonical, parse
 from septum.ledger.database import Database
-from septum.ledger.records import AuditRecord, Bearer, Channel, Entry, Guest, Hold, Realm, State
+from septum.ledger.records import (
+    AuditRecord,
+    Bearer,
+    Channel,
+    Commit,
+    Document,
+    Entry,
+    Event,
+    Guest,
+    Hold,
+    Realm,
+    State,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -85,19 +97,8 @@ class SqliteLedger:
             return [_realm(row) for row in self._db.rows("SELECT name, categories, gid FROM realms ORDER BY name")]
 
     def add_realm(self, realm: Realm) -> Realm:
-        rules.check_realm_name(realm.name)
-        code = CategorySet(realm.categories)
-        claims = [("realm", realm.name), ("realm-code", str(code))]
-        if realm.gid >= 0:
-            claims.append(("gid", str(realm.gid)))
         with self._db.change():
-            self._refuse_claims(claims)
-            self._db.run("INSERT INTO realms VALUES (?, ?, ?)", realm.name, canonical(tuple(code)), realm.gid)
-            for kind, key in claims:
-                self._db.run("INSERT INTO claims VALUES (?, ?, NULL, ?)", kind, key, realm.name)
-            fields = {"realm": realm.name, "code": str(code), "gid": realm.gid}
-            audit.append(self._db, "realm.add", fields)
-        return realm._replace(categories=tuple(code))
+            return self._enter_realm(realm)
 
     # counters and claims
 
@@ -302,7 +303,49 @@ class SqliteLedger:
         with self._db.read():
             return audit.verify(self._db)
 
+    # documents
+
+    def commit(self, commit: Commit) -> list[Document]:
+        with self._db.change():
+            if commit.realm is not None:
+                self._enter_realm(commit.realm)
+            made = documents.write(self._db, commit)
+            if commit.drop:
+                documents.drop_realm(self._db, commit.drop)
+            for event, fields in commit.audit:
+                audit.append(self._db, event, fields)
+        return made
+
+    def document(self, kind: str, realm: str, name: str) -> Document | None:
+        with self._db.read():
+            return documents.read(self._db, kind, realm, name)
+
+    def documents(self, kind: str, realm: str | None = None) -> list[Document]:
+        with self._db.read():
+            return documents.read_all(self._db, kind, realm)
+
+    def spent(self, realm: str) -> dict[str, int]:
+        with self._db.read():
+            return documents.spent(self._db, realm)
+
+    def events(self, realm: str, after: int = 0, most: int = 1000) -> list[Event]:
+        with self._db.read():
+            return documents.events(self._db, realm, after, most)
+
     # within a transaction
+
+    def _enter_realm(self, realm: Realm) -> Realm:
+        rules.check_realm_name(realm.name)
+        code = CategorySet(realm.categories)
+        claims = [("realm", realm.name), ("realm-code", str(code))]
+        if realm.gid >= 0:
+            claims.append(("gid", str(realm.gid)))
+        self._refuse_claims(claims)
+        self._db.run("INSERT INTO realms VALUES (?, ?, ?)", realm.name, canonical(tuple(code)), realm.gid)
+        for kind, key in claims:
+            self._db.run("INSERT INTO claims VALUES (?, ?, NULL, ?)", kind, key, realm.name)
+        audit.append(self._db, "realm.add", {"realm": realm.name, "code": str(code), "gid": realm.gid})
+        return realm._replace(categories=tuple(code))
 
     def _meta(self, key: str) -> str:
         with self._db.read():
