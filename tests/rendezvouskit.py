@@ -108,6 +108,14 @@ def policy(declaration: Declaration, **booleans: bool) -> bytes:
         give_back(library)
 
 
+def until(true: Callable[[], bool]) -> None:
+    """Waits for what is to come about by itself."""
+    end = time.monotonic() + WAIT
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 class Process:
     """A daemon of septum's in a process of its own; its standard error is a file.
 

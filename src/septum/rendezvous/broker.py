@@ -5,14 +5,14 @@ ledger, made, labelled, handed out; and the other way when it ends: cut, then ou
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from septum.access import Question
 from septum.declare import PLATFORM, End
 from septum.errors import Denied, EngineGone, Exhausted, Held, MessageError, NotFound, SeptumError
 from septum.ivc import SIZE_MIN, Kind, MemfdCarrier, MemfdGrant, Role
-from septum.labels import CategorySet
+from septum.labels import CategorySet, Level
 from septum.ledger.protocol import Ledger
 from septum.rendezvous import wire
 from septum.rendezvous.connection import Connection
@@ -258,14 +258,10 @@ class Broker:
     def _list(self, client: Connection, packet: wire.Packet) -> None:
         (reference,) = _fields(packet, 1)
         rows = self._ledger.channels(None if client.party.realm == PLATFORM else client.party.realm)
-        channel = "system_u:object_r:septum_channel_t"
         for row in rows:
-            mine = (client.party.uuid, client.party.incarnation) in (row[4:6], row[7:9])
-            if not mine:
-                level = self._level(row.service)
-                asked = Question(client.party.context, f"{channel}:{level}", "septum_channel", ("getattr",))
-                if not self.decider.decide([asked])[1][0].allowed:
-                    continue
+            link = self.links.get(row.link)
+            if link is None or not (client in link.ends or self._may_see(client, link)):
+                continue
             source = self._named(row.source, row.source_incarnation, row.source_realm)
             target = self._named(row.target, row.target_incarnation, row.target_realm)
             facts = (row.id, row.link, row.service, row.way, source, target, row.state)
@@ -275,9 +271,8 @@ class Broker:
     def _revoke_named(self, client: Connection, packet: wire.Packet) -> None:
         reference, name = _fields(packet, 2)
         link = self.links.get(name)
-        level = self._level(str(link.service)) if link else self._level("")
-        context = f"system_u:object_r:septum_channel_t:{level}"
-        self._permit(client, Question(client.party.context, context, "septum_channel", ("revoke",)))
+        if not self._may_end(client, {link.service.realm, link.user.party.realm} if link else {client.party.realm}):
+            raise Denied("the policy does not allow this", target=str(client.party))
         if link is None:
             raise NotFound("there is no such channel", target=name[:40])
         self.end(link, "it was revoked")
@@ -386,9 +381,19 @@ class Broker:
         guest = self._ledger.guest(uuid) if uuid else None
         return f"{realm}/{guest.name}" if guest is not None and guest.incarnation == incarnation else realm
 
-    def _level(self, service: str) -> str:
-        code = self._code(service.partition("/")[0])
-        return f"s0:{code}" if code else "s0"
+    def _may_see(self, client: Connection, link: Link) -> bool:
+        """Whether it may know of a channel that it has no end of."""
+        channel = link.asked[3].target
+        asked = Question(client.party.context, channel, "septum_channel", ("getattr",))
+        if self.decider.decide([asked])[1][0].allowed:
+            return True
+        return self._may_end(client, {link.service.realm, link.user.party.realm})
+
+    def _may_end(self, client: Connection, realms: Iterable[str]) -> bool:
+        """Whether it may revoke channels that have an end in one of the realms: orchestrators and the platform may."""
+        targets = [f"system_u:object_r:septum_channel_t:{Level(0, self._code(realm))}" for realm in realms]
+        asked = [Question(client.party.context, target, "septum_channel", ("revoke",)) for target in targets]
+        return any(decision.allowed for decision in self.decider.decide(asked)[1])
 
 
 def _fields(packet: wire.Packet, count: int) -> tuple[str, ...]:
