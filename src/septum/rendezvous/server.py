@@ -135,7 +135,7 @@ class Server:
                 self._notice()
             elif fd == self._wake:
                 self._woken()
-            else:
+            elif fd in self._listeners:
                 accepting.append(fd)
             self._clear()
         # Last of all, as what is accepted here may get the number of a descriptor that was closed above.
