@@ -47,6 +47,7 @@ memory = "1 GiB"
 [[use]]
 role = "web"
 service = "blue/sql"
+channels = 300
 [[use]]
 role = "mail"
 service = "blue/log"
@@ -64,6 +65,7 @@ kind = "stream"
 [[offer]]
 service = "sql"
 to = "red/web"
+channels = 300
 [[offer]]
 service = "log"
 to = "red"

@@ -188,7 +188,7 @@ class Broker:
         offer = server.offers[service]
         waiting = sum(1 for link in server.links.values() if server not in link.joined and link.server is server)
         if waiting >= offer.backlog:
-            raise Exhausted("the service does not take more at the moment", rule=f"its backlog is {offer.backlog}")
+            raise _busy(service)
         limits = self.doors.limits(client.party, service)
         if limits is not None:
             role = client.party.realm, client.party.role
@@ -198,7 +198,11 @@ class Broker:
                 raise Exhausted("the door has as many channels as it may", rule=f"at most {limits.channels}")
         rows = new_rows(client, server, offer, open_ways, things, seqno)
         quotas = {realm: self.doors.quota(realm) for realm in {client.party.realm, server.party.realm} - {PLATFORM}}
-        rows = self._ledger.open_channels(rows, quotas)
+        try:
+            rows = self._ledger.open_channels(rows, quotas)
+        except Exhausted as error:
+            # How much another realm may have, and has, is not for this one to know.
+            raise error if error.target == f"realm {client.party.realm}" else _busy(service) from error
         made: list[Made] = []
         try:
             made = make(self._carrier, rows, offer.kind, things.marks, self._label)
@@ -400,6 +404,10 @@ def _fields(packet: wire.Packet, count: int) -> tuple[str, ...]:
     if len(packet.fields) != count:
         raise MessageError(f"a packet {packet.verb} with {len(packet.fields)} fields", rule=f"it has {count}")
     return packet.fields
+
+
+def _busy(service: End) -> Exhausted:
+    return Exhausted("the service does not take more at the moment", target=str(service), remedy="try again later")
 
 
 def _shown(link: Link) -> str:

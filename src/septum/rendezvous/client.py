@@ -72,7 +72,8 @@ class Rendezvous:
         try:
             _connect(self._socket, path)
             self._answers["hello"] = deque()
-            self._send(wire.text("hello", wire.VERSION))
+            with suppress(ChannelLost):  # then it was turned away, and the answer says why
+                self._send(wire.text("hello", wire.VERSION))
             answer = self._answer("hello", timeout)
         except BaseException:
             self._socket.close()
@@ -248,7 +249,7 @@ class Rendezvous:
         if not self._poll.poll(left):
             raise ChannelTimeout("the broker had nothing to say in time", target=self._path)
         try:
-            packet = wire.receive(self._socket)
+            packet = _received(self._socket)
         except OSError as error:
             raise self._broken(error) from error
         if not packet.verb:
@@ -343,6 +344,14 @@ class Rendezvous:
         self._links[link.name] = link
         self._joined[link.name] = link, pending.reference
         self._send(wire.text("ready", link.name))
+
+
+def _received(sock: socket.socket) -> wire.Packet:
+    try:
+        return wire.receive(sock)
+    except ConnectionResetError:
+        # The broker closed it with something of ours unread, which is told first; what it had sent is still there.
+        return wire.receive(sock)
 
 
 def _connect(sock: socket.socket, path: str) -> None:
