@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from septum.errors import Exhausted, LedgerError
+from septum.errors import LedgerError, OverQuota
 from septum.lean import TYPE_CHECKING
 from septum.ledger.database import Database
 from septum.ledger.records import Channel
@@ -38,7 +38,7 @@ def open_all(database: Database, channels: Sequence[Channel], most: Mapping[str,
     for realm, bound in most.items():
         count = _count(database, realm)
         if count > bound:
-            raise Exhausted(
+            raise OverQuota(
                 f"realm {realm} has no more channels left",
                 target=f"realm {realm}",
                 rule=f"{count} would be more than the quota of {bound}",

@@ -164,7 +164,7 @@ class Ledger(Protocol):
             most: realm → how many channels it may have afterwards, counting those of either end.
 
         Raises:
-            Exhausted: a realm would have more.
+            OverQuota: a realm would have more.
             LedgerError: an end is no guest that is there with this incarnation.
         """
 
