@@ -140,7 +140,7 @@ class StreamTx(StreamHalf):
     def __init__(self, line: socket.socket, terms: Terms) -> None:
         super().__init__(line, terms)
         self._sent = self._read = self._sequence = 0
-        self._asked = False
+        self._asked = self._stopped = False
 
     def put(self, data: ReadableBuffer, spin: bool, /) -> int:
         """See `Sink.put`."""
@@ -189,7 +189,8 @@ class StreamTx(StreamHalf):
         """See `Half.want`."""
         news = self._look()
         whole = frames.size_of(min(need, self.limit))
-        if news or self._done or (not self._out and self._sent + whole - self._read <= self._size and not self._gone):
+        waits = self._out or self._stopped or self._gone
+        if news or self._done or not (waits or self._sent + whole - self._read > self._size):
             return True
         self._ask()
         return self._look()
@@ -209,6 +210,9 @@ class StreamTx(StreamHalf):
         try:
             done = self._line.sendmsg([head, view], [], _FLAGS)
         except BlockingIOError:
+            # Many small ones take more of the kernel's memory than of the window. What is unread there will be read,
+            # and that is told.
+            self._stopped = True
             return _ring.AGAIN
         except OSError:
             self._gone = True
@@ -247,7 +251,7 @@ class StreamTx(StreamHalf):
             self.poison(frames.ODD)
         elif read > self._read:
             self._read = read
-            self._asked = False
+            self._asked = self._stopped = False
             self.seen += 1
 
 
