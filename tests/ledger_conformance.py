@@ -13,7 +13,7 @@ import pytest
 
 from septum.errors import Changed, Denied, Held, LedgerError, OverQuota
 from septum.ledger.protocol import Ledger
-from septum.ledger.records import Commit, Document, Entry, Guest, Happening, Hold, Put, Realm, Spend
+from septum.ledger.records import Channel, Commit, Document, Entry, Guest, Happening, Hold, Put, Realm, Spend
 
 ACME = Realm("acme", (3,), 70003)
 BOLT = Realm("bolt", (4,), 70004)
@@ -693,3 +693,82 @@ class LedgerConformance:
         (record,) = ledger.audit_records(before)
         assert ledger.audit_head() == (record.seq, record.digest)
         assert (record.event, record.fields) == ("image.create", {"image": "1"})
+
+    # channels
+
+    def channel(self, source: Guest, target: Guest, **changes: Any) -> Channel:
+        made = Channel(
+            id=0,
+            link="l",
+            service="bolt/sql",
+            way="to-service",
+            source=source.uuid,
+            source_incarnation=source.incarnation,
+            source_realm=source.realm,
+            target=target.uuid,
+            target_incarnation=target.incarnation,
+            target_realm=target.realm,
+            kind="messages",
+            size=4096,
+            label="u:r:t:s0",
+            seqno=7,
+            carrier="memfd",
+            state="granted",
+        )
+        return made._replace(**changes)
+
+    def test_channels_are_numbered_and_never_again(self, ledger: Ledger, open_ledger: Callable[[], Ledger]) -> None:
+        one, other = self.start(ledger, 1), self.start(ledger, 2, realm="bolt")
+        row = self.channel(one, other)
+        made = ledger.open_channels([row, row._replace(way="from-service")], {"acme": 2, "bolt": 2})
+        assert made == [row._replace(id=1), row._replace(id=2, way="from-service")]
+        assert open_ledger().channels() == made
+        assert ledger.close_channels([1, 2, 3]) == 2
+        assert ledger.close_channels([1, 2]) == 0
+        assert [one.id for one in ledger.open_channels([row], {})] == [3]
+
+    def test_channels_of_a_realm_are_those_with_an_end_in_it(self, ledger: Ledger) -> None:
+        one, two, far = self.start(ledger, 1), self.start(ledger, 2), self.start(ledger, 3, realm="bolt")
+        ledger.open_channels([self.channel(one, far), self.channel(one, two), self.channel(far, far)], {})
+        assert [row.id for row in ledger.channels("acme")] == [1, 2]
+        assert [row.id for row in ledger.channels("bolt")] == [1, 3]
+        assert ledger.channels("nobody") == []
+
+    def test_a_quota_of_channels_counts_both_ends(self, ledger: Ledger) -> None:
+        one, far = self.start(ledger, 1), self.start(ledger, 3, realm="bolt")
+        row = self.channel(one, far)
+        ledger.open_channels([row], {"acme": 1, "bolt": 1})
+        for quota in ({"acme": 1}, {"bolt": 1}):
+            with pytest.raises(OverQuota) as refused:
+                ledger.open_channels([row], quota)
+            assert refused.value.target == f"realm {next(iter(quota))}"
+        with pytest.raises(OverQuota):
+            ledger.open_channels([row, row], {"acme": 2})
+        assert [row.id for row in ledger.channels()] == [1]
+
+    def test_a_channels_ends_are_guests_that_live(self, ledger: Ledger) -> None:
+        one, far = self.start(ledger, 1), self.start(ledger, 3, realm="bolt")
+        gone = far._replace(incarnation=far.incarnation + 1)
+        for row in (self.channel(one, gone), self.channel(gone, one)):
+            with pytest.raises(LedgerError, match="no"):
+                ledger.open_channels([row], {})
+        ledger.end(far.uuid)
+        with pytest.raises(LedgerError, match="live guest"):
+            ledger.open_channels([self.channel(one, far)], {})
+        platform = one._replace(uuid="", incarnation=0, realm="platform")
+        assert ledger.open_channels([self.channel(platform, one)], {})
+
+    def test_a_channels_state_changes_from_where_it_was(self, ledger: Ledger) -> None:
+        one, far = self.start(ledger, 1), self.start(ledger, 3, realm="bolt")
+        ledger.open_channels([self.channel(one, far)] * 2, {})
+        assert ledger.move_channels([1, 2, 9], "granted", "active") == 2
+        assert ledger.move_channels([1], "granted", "draining") == 0
+        assert ledger.move_channels([1], "active", "draining") == 1
+        assert [row.state for row in ledger.channels()] == ["draining", "active"]
+
+    def test_a_channel_keeps_no_guest_from_being_released(self, ledger: Ledger) -> None:
+        one = self.start(ledger, 1)
+        ledger.open_channels([self.channel(one, one)], {})
+        ledger.end(one.uuid)
+        ledger.release(one.uuid)
+        assert [row.source for row in ledger.channels()] == [one.uuid]

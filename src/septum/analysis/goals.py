@@ -156,20 +156,26 @@ def _check(flows: Flows, goal: Goal, trusted: Sequence[tuple[Trust, int]], place
     doors = frozenset(via.partition(":")[2] for via in goal.via if via.startswith("door:"))
     passed = _union(selected(flows, via, place) for via in goal.via if not via.startswith("door:"))
     out = _without_doors(flows, doors) if doors else flows.out
-    all_trusted = _union(nodes for _, nodes in trusted)
-    for sources, targets in _pairs(flows, goal, place):
-        stopped = _stopped(out, (all_trusted | passed) & ~sources)
-        if path := way(stopped, sources, targets):
-            return Result(goal, "violated", flows.hops(path))
-    used = []
-    for trust, nodes in trusted:
-        others = all_trusted & ~nodes
-        for sources, targets in _pairs(flows, goal, place):
-            if way(_stopped(out, (others | passed) & ~sources), sources, targets):
-                used.append(trust)
-                break
+    pairs = list(_pairs(flows, goal, place))
+    if path := _first_way(out, pairs, passed | _union(nodes for _, nodes in trusted)):
+        return Result(goal, "violated", flows.hops(path))
+    used = tuple(
+        trust
+        for trust, nodes in trusted
+        if _first_way(out, pairs, passed | _union(others for other, others in trusted if other is not trust) & ~nodes)
+    )
     unknown = tuple(sorted(flows.unknown))
-    return Result(goal, "unknown" if unknown else "holds", (), tuple(used), unknown)
+    return Result(goal, "unknown" if unknown else "holds", (), used, unknown)
+
+
+def _first_way(out: Sequence[int], pairs: Iterable[tuple[int, int]], stopping: int) -> list[int]:
+    """A way between one of the pairs that leads through none of the nodes in `stopping`, but may begin or end there."""
+    stopped = _stopped(out, stopping)
+    for sources, targets in pairs:
+        rows: Sequence[int] = stopped if not sources & stopping else _stopped(out, stopping & ~sources)
+        if path := way(rows, sources, targets):
+            return path
+    return []
 
 
 def _pairs(flows: Flows, goal: Goal, place: str) -> Iterator[tuple[int, int]]:
@@ -177,18 +183,17 @@ def _pairs(flows: Flows, goal: Goal, place: str) -> Iterator[tuple[int, int]]:
     if "realm:*" not in (goal.source, goal.target):
         yield selected(flows, goal.source, place), selected(flows, goal.target, place)
         return
-    realms = sorted({one.realm for one in flows.snapshot.instances if one.realm})
-    if not realms:
-        selected(flows, "realm:*", place)
-    for realm in realms:
-        this, others = (f"realm:{realm}", [f"realm:{other}" for other in realms if other != realm])
-        if goal.source == goal.target:
-            if others:
-                yield selected(flows, this, place), _union(selected(flows, other, place) for other in others)
-        elif goal.source == "realm:*":
-            yield selected(flows, this, place), selected(flows, goal.target, place) & ~selected(flows, this, place)
+    realms: dict[str, int] = {}
+    for number, one in enumerate(flows.snapshot.instances):
+        if one.realm:
+            realms[one.realm] = realms.get(one.realm, 0) | 1 << number
+    source = selected(flows, goal.source, place)
+    target = selected(flows, goal.target, place)
+    for _, members in sorted(realms.items()):
+        if goal.source == "realm:*":
+            yield members, target & ~members
         else:
-            yield selected(flows, goal.source, place) & ~selected(flows, this, place), selected(flows, this, place)
+            yield source & ~members, members
 
 
 def _union(sets: Iterable[int]) -> int:

@@ -1,10 +1,10 @@
 """What septum asks of a ledger, whatever engine keeps it.
 
 Each call is one atomic and durable change: it is on disk (or agreed on by the cluster) when the call returns, and
-after a crash it is there whole or not at all. Three calls may reach the disk only with the next one that must, as a
-power cut in between harms nobody: `advance` and `admit`, since the host is not changed before `begin`, and `run`, since
-after a power cut nothing runs. Nothing here needs more than compare-and-set on keys, so that a shared
-engine (etcd) fits behind the same Protocol: no cursors, no transactions held open by the caller, no SQL.
+after a crash it is there whole or not at all. Some calls may reach the disk only with the next one that must, as a
+power cut in between harms nobody: `advance` and `admit`, since the host is not changed before `begin`; `run` and all
+that is about channels, since after a power cut nothing runs. Nothing here needs more than compare-and-set on keys, so
+that a shared engine (etcd) fits behind the same Protocol: no cursors, no transactions held open by the caller, no SQL.
 
 The rule that makes double claims impossible: whatever may have one holder only is claimed under a unique
 (kind, key). Kinds that septum uses: ``name`` (key: realm/name), ``uuid``, ``code`` (key: categories of the guest,
@@ -14,7 +14,19 @@ realm code included, as the kernel prints them), ``realm`` (key: its name), ``re
 from __future__ import annotations
 
 from septum.lean import TYPE_CHECKING, Protocol
-from septum.ledger.records import AuditRecord, Bearer, Commit, Document, Entry, Event, Guest, Hold, Realm, State
+from septum.ledger.records import (
+    AuditRecord,
+    Bearer,
+    Channel,
+    Commit,
+    Document,
+    Entry,
+    Event,
+    Guest,
+    Hold,
+    Realm,
+    State,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -142,6 +154,29 @@ class Ledger(Protocol):
 
     def forget(self, uuid: str) -> None:
         """Takes out a stuck guest on a person's word, foreign entries included; frees its claims."""
+
+    # channels
+
+    def open_channels(self, channels: Sequence[Channel], most: Mapping[str, int]) -> list[Channel]:
+        """Enters all of them, or none, and fills in `id`.
+
+        Args:
+            channels: with any `id`.
+            most: realm → how many channels it may have afterwards, counting those of either end.
+
+        Raises:
+            OverQuota: a realm would have more.
+            LedgerError: an end is no guest that is there with this incarnation.
+        """
+
+    def channels(self, realm: str | None = None) -> list[Channel]:
+        """All, or those with an end in the realm, oldest first."""
+
+    def move_channels(self, ids: Iterable[int], before: str, after: str) -> int:
+        """Changes the state of those that are in `before`; how many were."""
+
+    def close_channels(self, ids: Iterable[int]) -> int:
+        """Takes them out; how many were there."""
 
     # facts
 

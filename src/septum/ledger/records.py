@@ -127,6 +127,43 @@ class Entry(NamedTuple):
     outcome: str
 
 
+class Channel(NamedTuple):
+    """A live channel: one direction, two ends. A row that is in the ledger is one, and there is none beside them.
+
+    Attributes:
+        id: also its generation: from 1, and never used again in this ledger.
+        link: that it belongs to, a random name; the two directions of a duplex one have it in common.
+        service: ``realm/name`` of what is reached.
+        way: ``to-service`` or ``from-service``.
+        source, source_incarnation, source_realm: the guest that reaches the service, by uuid; "" and 0 for a process of
+            the platform's.
+        target, target_incarnation, target_realm: the one that offers it.
+        kind: ``messages`` or ``bytes``.
+        size: bytes of the ring.
+        label: whole context of its memory.
+        seqno: of the policy under which it was decided.
+        carrier: that brings it to its ends.
+        state: ``granted`` until both ends have joined, ``active``, then perhaps ``draining``.
+    """
+
+    id: int
+    link: str
+    service: str
+    way: str
+    source: str
+    source_incarnation: int
+    source_realm: str
+    target: str
+    target_incarnation: int
+    target_realm: str
+    kind: str
+    size: int
+    label: str
+    seqno: int
+    carrier: str
+    state: str
+
+
 class AuditRecord(NamedTuple):
     """One link of the audit chain.
 

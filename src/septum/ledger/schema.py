@@ -96,4 +96,23 @@ _DOCUMENTS = (
         PRIMARY KEY (realm, seq)) WITHOUT ROWID""",
 )
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(1, _FIRST), Migration(2, _POPULATION), Migration(3, _DOCUMENTS))
+# No reference to guests: a channel is taken out by who made it, and must not keep a guest from being released.
+_CHANNELS = (
+    """CREATE TABLE channels (
+        id INTEGER PRIMARY KEY, link TEXT NOT NULL, service TEXT NOT NULL,
+        way TEXT NOT NULL CHECK (way IN ('to-service', 'from-service')),
+        source TEXT NOT NULL, source_incarnation INTEGER NOT NULL, source_realm TEXT NOT NULL,
+        target TEXT NOT NULL, target_incarnation INTEGER NOT NULL, target_realm TEXT NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('messages', 'bytes')), size INTEGER NOT NULL, label TEXT NOT NULL,
+        seqno INTEGER NOT NULL, carrier TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('granted', 'active', 'draining')))""",
+    "CREATE INDEX channels_source ON channels (source_realm)",
+    "CREATE INDEX channels_target ON channels (target_realm)",
+)
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(1, _FIRST),
+    Migration(2, _POPULATION),
+    Migration(3, _DOCUMENTS),
+    Migration(4, _CHANNELS),
+)

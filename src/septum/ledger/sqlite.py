@@ -8,9 +8,22 @@ from septum.errors import Denied, LedgerError
 from septum.labels import CategorySet
 from septum.lean import TYPE_CHECKING
 from septum.ledger import audit, documents, holding, rules
+from septum.ledger import channels as live
 from septum.ledger.codec import canonical, parse
 from septum.ledger.database import Database
-from septum.ledger.records import AuditRecord, Bearer, Commit, Document, Entry, Event, Guest, Hold, Realm, State
+from septum.ledger.records import (
+    AuditRecord,
+    Bearer,
+    Channel,
+    Commit,
+    Document,
+    Entry,
+    Event,
+    Guest,
+    Hold,
+    Realm,
+    State,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -246,6 +259,24 @@ class SqliteLedger:
             left = [[entry.op, entry.path] for entry in holding.journal(self._db, uuid)]
             self._remove(guest)
             self._audit_guest("guest.forget", guest, unrestored=left)
+
+    # channels
+
+    def open_channels(self, channels: Sequence[Channel], most: Mapping[str, int]) -> list[Channel]:
+        with self._db.change(at_once=False):
+            return live.open_all(self._db, channels, most)
+
+    def channels(self, realm: str | None = None) -> list[Channel]:
+        with self._db.read():
+            return live.read_all(self._db, realm)
+
+    def move_channels(self, ids: Iterable[int], before: str, after: str) -> int:
+        with self._db.change(at_once=False):
+            return live.move(self._db, ids, before, after)
+
+    def close_channels(self, ids: Iterable[int]) -> int:
+        with self._db.change(at_once=False):
+            return live.close(self._db, ids)
 
     # facts, beside what makes the ledger itself
 
