@@ -30,6 +30,7 @@ VERBS: Final = (
     "declare",
     "realm",
     "guest",
+    "snapshot",
     "flows",
     "diff",
     "check",
