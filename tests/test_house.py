@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "daemon": {"labels", "policy", "ledger", "host", "launch", "access"},
     "monitor": set(),
     "ivc": {"labels", "monitor"},
+    "guest": {"ivc"},
     "cli": {"labels", "sepol", "policy", "declare", "ledger", "guests", "host", "launch", "attack", "access"},
 }
 # The modules behind `septum run` load nothing that costs a start noticeably (measured: docs/launching.md).
