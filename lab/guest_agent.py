@@ -30,11 +30,13 @@ def main() -> None:
     while True:
         header, payload = frames.receive()
         names.update(result=None, payload=payload, given=header.get("given"))
+        answer: dict[str, Any] = {"number": header["number"]}
         try:
             exec(compile(header["source"], "<host>", "exec"), names)
-            frames.send({"result": names["result"]}, bytes(names["payload"] or b""))
+            frames.send({**answer, "result": names["result"]}, bytes(names["payload"] or b""))
         except BaseException as error:  # whatever it is belongs to the host
-            frames.send({"error": type(error).__name__, "text": str(error), "trace": traceback.format_exc()})
+            answer |= {"error": type(error).__name__, "text": str(error), "trace": traceback.format_exc()}
+            frames.send(answer)
 
 
 if __name__ == "__main__":

@@ -84,6 +84,7 @@ class PythonGuest:
     """
 
     def __init__(self, name: str, folder: Path, words: Sequence[str] = (), ports: int = _PORTS) -> None:
+        self._number = 0
         self.folder = folder / name
         self.folder.mkdir()
         self.monitor = self.folder / "qmp"
@@ -97,15 +98,18 @@ class PythonGuest:
 
     def start(self, source: str, payload: bytes = b"", **given: Any) -> None:
         """Sends source text to run, and does not wait for it; `finish` does."""
-        self.qemu.frames.send({"source": source, "given": given}, payload)
+        self._number += 1
+        self.qemu.frames.send({"source": source, "given": given, "number": self._number}, payload)
 
     def finish(self, timeout: float = 120) -> tuple[Any, bytes]:
-        """The result and the payload of what was started.
+        """The result and the payload of what was started last; those before are dropped.
 
         Raises:
             GuestError: it raised an exception in the guest.
         """
         header, payload = self.qemu.frames.receive(timeout)
+        while header.get("number") != self._number:
+            header, payload = self.qemu.frames.receive(timeout)
         if "error" in header:
             raise GuestError(header["error"], header["text"], header["trace"])
         return header["result"], payload

@@ -26,12 +26,14 @@ def channels() -> list[Announced]:
     return [one for one, _ in _found()]
 
 
-def channel(name: str, timeout: float | None = None) -> Sender | Receiver | Writer | Reader:
+def channel(name: str, timeout: float | None = None, role: Role | None = None) -> Sender | Receiver | Writer | Reader:
     """Opens this guest's end of a channel. It can be opened once.
 
     Args:
         name: of the channel.
         timeout: seconds to wait for the host to plug it in; None: any time.
+        role: which end it has to be, for a guest that has both of one name; None: the one there is. Of several
+            generations the last one is opened.
 
     Returns:
         A `Sender` or `Receiver` of messages, or a `Writer` or `Reader` of bytes.
@@ -41,12 +43,20 @@ def channel(name: str, timeout: float | None = None) -> Sender | Receiver | Writ
         ChannelDenied: it was opened before, or its memory is not what the host announced.
         HostError: the guest's kernel refused a step; it takes root.
     """
+    opened = wire(name, timeout, role)
+    if isinstance(opened, Outgoing):
+        return Sender(opened) if opened.terms.kind is Kind.MESSAGES else Writer(opened)
+    return Receiver(opened) if opened.terms.kind is Kind.MESSAGES else Reader(opened)
+
+
+def wire(name: str, timeout: float | None = None, role: Role | None = None) -> Outgoing | Incoming:
+    """`channel` without what is above the carrier; the same arguments and errors."""
     until = None if timeout is None else time.monotonic() + timeout
-    one, device = _named(name, until)
+    one, device = _named(name, until, role)
     bell = PortBell(device, name)
     try:
         bell.wait(until)
-        half = _half(one, bell, until)
+        half = _half(one, until, bell)
     except ValueError as error:
         bell.close()
         raise ChannelDenied(
@@ -58,14 +68,10 @@ def channel(name: str, timeout: float | None = None) -> Sender | Receiver | Writ
     except BaseException:
         bell.close()
         raise
-    if isinstance(half, _ring.Tx):
-        out = Outgoing(one.terms, half, bell)
-        return Sender(out) if one.terms.kind is Kind.MESSAGES else Writer(out)
-    come = Incoming(one.terms, half, bell)
-    return Receiver(come) if one.terms.kind is Kind.MESSAGES else Reader(come)
+    return Outgoing(one.terms, half, bell) if isinstance(half, _ring.Tx) else Incoming(one.terms, half, bell)
 
 
-def _half(one: Announced, bell: PortBell, until: float | None) -> _ring.Tx | _ring.Rx:
+def _half(one: Announced, until: float | None, bell: PortBell) -> _ring.Tx | _ring.Rx:
     other = Role.CONSUMER if one.role is Role.PRODUCER else Role.PRODUCER
     # The other end's has function 0, which the guest sees last.
     peer = pci.mapped(_waited(one, PEER, until), length(one.terms, other), False, one.terms.name)
@@ -75,11 +81,11 @@ def _half(one: Announced, bell: PortBell, until: float | None) -> _ring.Tx | _ri
     return make(own, peer, one.terms.kind, one.terms.generation, one.terms.size, bell.ring, spin)
 
 
-def _named(name: str, until: float | None) -> tuple[Announced, str]:
+def _named(name: str, until: float | None, role: Role | None) -> tuple[Announced, str]:
     while True:
-        for one, device in _found():
-            if one.terms.name == name:
-                return one, device
+        found = [(one, device) for one, device in _found() if one.terms.name == name and role in (None, one.role)]
+        if found:
+            return max(found, key=lambda pair: pair[0].terms.generation)
         _sleep(name, until)
 
 

@@ -131,7 +131,7 @@ async def plug(monitor: Monitor, segment: Segment, access: Access, port: RootPor
         ChannelDenied: it is too early or too late for that, or its writer tampered with it.
         MonitorError: as `Monitor.command`. Nothing stays in the guest, if its QEMU is to be believed.
     """
-    plugged = Plugged(f"septum-{segment.terms.generation:x}-{segment.role.name.lower()}-{access.value}", port, access)
+    plugged = Plugged(f"septum-{port.slot:02x}-{access.value}", port, access)
     if access is Access.PEER:
         fd = segment.readable()
         try:
@@ -180,7 +180,7 @@ async def hang(monitor: Monitor, announced: Announced, line: int, bus: str = "vs
         ChannelDenied: the channel's name can't be told.
         MonitorError: as `Monitor.command`.
     """
-    hung = Hung(f"septum-{announced.terms.generation:x}-{announced.role.name.lower()}-bell")
+    hung = Hung(f"septum-{announced.slot:02x}-bell")
     told = name(announced)
     await monitor.name_fd(line, hung.name)
     try:
