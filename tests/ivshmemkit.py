@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -63,7 +64,9 @@ class Duo:
     """Two guests, and an event loop for their monitors."""
 
     def __init__(self, folder: Path, modules: tuple[str, ...] = (), words: tuple[str, ...] = ()) -> None:
-        self._runner = asyncio.Runner()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
         self._generations = itertools.count(1)
         self.one = Machine(self, "one", folder, modules, words)
         self.other = Machine(self, "other", folder, modules, words)
@@ -71,8 +74,8 @@ class Duo:
             machine.meet()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Runs a coroutine."""
-        return self._runner.run(work)
+        """Runs a coroutine, for any thread, whether or not it has a loop of its own."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def terms(self, name: str = "test", kind: Kind = Kind.MESSAGES, size: int = SIZE) -> Terms:
         """Those of a new channel."""
@@ -126,4 +129,7 @@ class Duo:
         """Ends both."""
         for machine in (self.one, self.other):
             machine.guest.kill()
-        self._runner.close()
+            self.run(machine.monitor.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

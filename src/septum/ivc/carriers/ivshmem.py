@@ -9,12 +9,15 @@ Facts, tried with QEMU 7.2 (docs/ivshmem.md):
 - ``device_del`` of a PCI device asks the guest. A reset with ``set-action reboot=reset`` forces it.
 - A virtio-serial port needs no consent.
 - ``getfd`` names a descriptor for a chardev.
+- Memory is let go of a little later than its device. If memory of the same name comes to the same place before that,
+  QEMU aborts (qemu_ram_set_idstr in softmmu/physmem.c), so no name is used twice.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import socket
 import time
 from contextlib import suppress
@@ -131,7 +134,7 @@ async def plug(monitor: Monitor, segment: Segment, access: Access, port: RootPor
         ChannelDenied: it is too early or too late for that, or its writer tampered with it.
         MonitorError: as `Monitor.command`. Nothing stays in the guest, if its QEMU is to be believed.
     """
-    plugged = Plugged(f"septum-{port.slot:02x}-{access.value}", port, access)
+    plugged = Plugged(_fresh(access.value), port, access)
     if access is Access.PEER:
         fd = segment.readable()
         try:
@@ -145,6 +148,11 @@ async def plug(monitor: Monitor, segment: Segment, access: Access, port: RootPor
     finally:
         segment.seal()
     return plugged
+
+
+def _fresh(what: str) -> str:
+    """A name in QEMU that nothing had before."""
+    return f"septum-{secrets.token_hex(8)}-{what}"
 
 
 async def _plug(monitor: Monitor, segment: Segment, plugged: Plugged, fd: int) -> None:
@@ -180,7 +188,7 @@ async def hang(monitor: Monitor, announced: Announced, line: int, bus: str = "vs
         ChannelDenied: the channel's name can't be told.
         MonitorError: as `Monitor.command`.
     """
-    hung = Hung(f"septum-{announced.slot:02x}-bell")
+    hung = Hung(_fresh("bell"))
     told = name(announced)
     await monitor.name_fd(line, hung.name)
     try:
