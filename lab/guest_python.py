@@ -63,10 +63,18 @@ def initrd() -> Path:
     return cache.artifact("guest-septum", key, build) / "initrd"
 
 
-def argv(ports: int = _PORTS, memory: int = 192, accel: str = "tcg") -> list[str]:
-    """The command line of such a guest, with free root ports and a virtio-serial bus named ``vs``."""
+def argv(ports: int = _PORTS, own: Path | None = None) -> list[str]:
+    """The command line of such a guest, with free root ports and a virtio-serial bus named ``vs``.
+
+    Args:
+        ports: how many.
+        own: a folder for copies of kernel and initramfs, for a guest that gets them for itself; None: the cache's.
+    """
+    files = [kernel(), initrd()]
+    if own:
+        files = [Path(shutil.copy(path, own / path.name)) for path in files]
     words = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35"]
-    words += ["-accel", accel, "-cpu", "max", "-m", str(memory), "-kernel", str(kernel()), "-initrd", str(initrd())]
+    words += ["-accel", "tcg", "-cpu", "max", "-m", "192", "-kernel", str(files[0]), "-initrd", str(files[1])]
     words += ["-append", "console=ttyS0 quiet mitigations=off random.trust_cpu=on tsc=reliable panic=-1"]
     for number in range(ports):
         words += ["-device", f"pcie-root-port,id=rp{number},chassis={number + 1},slot={number + 1}"]
@@ -80,16 +88,20 @@ class PythonGuest:
         name: of it; its folder's name.
         folder: for its sockets and messages.
         words: more for its command line.
+        before: a program and its arguments that become QEMU; the guest then has files of its own.
         ports: free root ports.
     """
 
-    def __init__(self, name: str, folder: Path, words: Sequence[str] = (), ports: int = _PORTS) -> None:
+    def __init__(
+        self, name: str, folder: Path, words: Sequence[str] = (), before: Sequence[str] = (), ports: int = _PORTS
+    ) -> None:
         self._number = 0
         self.folder = folder / name
         self.folder.mkdir()
         self.monitor = self.folder / "qmp"
         more = ["-serial", f"file:{self.folder}/serial.log", "-qmp", f"unix:{self.monitor},server=on,wait=off"]
-        self.qemu = Qemu([*argv(ports), *more, *words], self.folder)
+        own = self.folder if before else None
+        self.qemu = Qemu([*before, *argv(ports, own), *more, *words], self.folder)
 
     def up(self, timeout: float = 120) -> float:
         """Waits until its agent is there; the guest's uptime in seconds."""

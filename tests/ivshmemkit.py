@@ -30,13 +30,17 @@ class Machine:
 
     Args:
         modules: of this folder, for the guest to import as ``tests.NAME``.
+        before: a program and its arguments that become QEMU.
     """
 
-    def __init__(self, duo: Duo, name: str, folder: Path, modules: tuple[str, ...], words: tuple[str, ...]) -> None:
+    def __init__(
+        self, duo: Duo, name: str, folder: Path, modules: tuple[str, ...] = (), before: tuple[str, ...] = ()
+    ) -> None:
         self._duo = duo
         self._modules = modules
-        self.guest = PythonGuest(name, folder, words)
+        self.guest = PythonGuest(name, folder, before=before)
         self.pid = self.guest.qemu.process.pid
+        self.uid = -1
 
     def meet(self) -> None:
         """Waits for the agent, and gives it what it needs."""
@@ -55,21 +59,29 @@ class Machine:
                 name=f"tests.{name}",
             )
 
-    def place(self, uid: int = -1) -> Place:
+    def place(self) -> Place:
         """A free place in it."""
-        return Place(self.monitor, self._duo.run(ivshmem.free_port(self.monitor)), uid)
+        return Place(self.monitor, self._duo.run(ivshmem.free_port(self.monitor)), self.uid)
 
 
 class Duo:
-    """Two guests, and an event loop for their monitors."""
+    """Two guests, and an event loop for their monitors.
 
-    def __init__(self, folder: Path, modules: tuple[str, ...] = (), words: tuple[str, ...] = ()) -> None:
+    Args:
+        folder: for their files.
+        modules: of this folder, for the guests to import.
+        before: for each guest, a program and its arguments that become its QEMU.
+    """
+
+    def __init__(
+        self, folder: Path, modules: tuple[str, ...] = (), before: tuple[tuple[str, ...], ...] = ((), ())
+    ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         self._generations = itertools.count(1)
-        self.one = Machine(self, "one", folder, modules, words)
-        self.other = Machine(self, "other", folder, modules, words)
+        self.one = Machine(self, "one", folder, modules, before[0])
+        self.other = Machine(self, "other", folder, modules, before[1])
         for machine in (self.one, self.other):
             machine.meet()
 
