@@ -82,8 +82,16 @@ class Duo:
         self._generations = itertools.count(1)
         self.one = Machine(self, "one", folder, modules, before[0])
         self.other = Machine(self, "other", folder, modules, before[1])
-        for machine in (self.one, self.other):
+        self.machines = [self.one, self.other]
+        for machine in self.machines:
             machine.meet()
+
+    def third(self, folder: Path) -> Machine:
+        """One more guest."""
+        machine = Machine(self, "third", folder)
+        self.machines.append(machine)
+        machine.meet()
+        return machine
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs a coroutine, for any thread, whether or not it has a loop of its own."""
@@ -138,8 +146,8 @@ class Duo:
             made.close()
 
     def close(self) -> None:
-        """Ends both."""
-        for machine in (self.one, self.other):
+        """Ends all."""
+        for machine in self.machines:
             machine.guest.kill()
             self.run(machine.monitor.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
