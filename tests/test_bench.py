@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import access, allot, argv, decide, ledger, libvirt, machine, memory, ring, start, transports
+from bench import access, allot, argv, decide, ivshmem, ledger, libvirt, machine, memory, ring, start, transports
 from bench.__main__ import main
 from bench.figures import BenchError, Figure, Goal, Result, added, ratio, render
 from bench.place import Place
@@ -201,3 +201,10 @@ def test_a_busy_machine_is_said() -> None:
     facts = machine.describe()
     assert "busy" in machine.line({**facts, "load": 9.0, "busy": True})
     assert "busy" not in machine.line({**facts, "load": 0.0, "busy": False})
+
+
+@pytest.mark.qemu
+def test_ivshmem() -> None:
+    result = ivshmem.bench(2, sizes=(64, 4096), volume=1 << 16)
+    sound(result)
+    assert len(result.ratios) == 2
