@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from bench import access, allot, analysis, argv, decide, flood, ledger, machine, memory, realms, ring, start
+from bench import access, allot, analysis, argv, decide, flood, ivshmem, ledger, machine, memory, realms, ring, start
 from bench.figures import BenchError, Result, render
 
 PARTS: Final[dict[str, Callable[[int], Result]]] = {
@@ -21,6 +21,7 @@ PARTS: Final[dict[str, Callable[[int], Result]]] = {
     "realms": realms.bench,
     "flood": flood.bench,
     "analysis": analysis.bench,
+    "ivshmem": ivshmem.bench,
 }
 
 

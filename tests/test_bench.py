@@ -15,6 +15,7 @@ from bench import (
     argv,
     decide,
     flood,
+    ivshmem,
     ledger,
     libvirt,
     machine,
@@ -242,3 +243,10 @@ def test_flood() -> None:
     result = flood.bench(1, calls=20, connections=20)
     sound(result)
     assert len(result.goals) == 2
+
+
+@pytest.mark.qemu
+def test_ivshmem() -> None:
+    result = ivshmem.bench(2, sizes=(64, 4096), volume=1 << 16)
+    sound(result)
+    assert len(result.ratios) == 2

@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "daemon": {"labels", "policy", "ledger", "host", "launch", "access"},
     "monitor": set(),
     "ivc": {"labels", "monitor"},
+    "guest": {"ivc"},
     "rendezvous": {"labels", "declare", "ledger", "host", "launch", "access", "daemon", "ivc"},
     "picture": set(),
     "analysis": {"labels", "sepol", "declare", "picture"},
