@@ -30,7 +30,7 @@ from septum.errors import (
     NotFound,
     SeptumError,
 )
-from septum.ivc import Kind, MemfdCarrier, MemfdGrant, Role, Terms
+from septum.ivc import Kind, Role, Terms
 from septum.rendezvous import wire
 from septum.rendezvous.joining import PARTS, Link, Listed, Pending, join
 
@@ -59,7 +59,6 @@ class Rendezvous:
     def __init__(self, path: str, *, timeout: float = 10.0) -> None:
         self._path = path
         self._timeout = timeout
-        self._carrier = MemfdCarrier()
         self._pending: dict[str, Pending] = {}
         self._joined: dict[str, tuple[Link, str]] = {}
         self._links: dict[str, Link] = {}
@@ -258,12 +257,12 @@ class Rendezvous:
 
     def _take(self, packet: wire.Packet) -> None:
         verb, fields = packet.verb, packet.fields
-        if verb in PARTS:
+        if verb in ("own", "peer", "line"):
             self._part(packet)
         elif verb == "link":
-            reference, name, service, peer, count = fields
+            reference, name, service, peer, count, carrier = fields
             link = Link(name, service, peer, self._let_go)
-            self._pending[name] = Pending(link, reference, int(count))
+            self._pending[name] = Pending(link, reference, int(count), PARTS[carrier])
         elif verb == "active":
             joined = self._joined.pop(fields[0], None)
             if joined is not None and joined[1]:
@@ -333,8 +332,8 @@ class Rendezvous:
                     rule=f"the descriptor {pending.refused!r} was refused on its way: see the audit log",
                 )
             for number, (terms, role) in pending.terms.items():
-                own, peer, line = (pending.fds.pop((number, part)) for part in PARTS)
-                join(self._carrier, link, MemfdGrant(terms, role, own, peer, line), self._socket)
+                fds = [pending.fds.pop((number, part)) for part in pending.parts]
+                join(link, terms, role, fds, self._socket)
         except SeptumError as error:
             pending.discard()
             self._send(wire.text("close", link.name))
