@@ -33,7 +33,21 @@ MAY_IMPORT = {
     "realms": {"labels", "ledger", "launch", "access"},
     "api": {"labels", "ledger", "launch", "access", "daemon", "realms"},
     "client": set(),
-    "cli": {"labels", "sepol", "policy", "declare", "ledger", "guests", "host", "launch", "attack", "access", "client"},
+    "cli": {
+        "labels",
+        "sepol",
+        "policy",
+        "declare",
+        "ledger",
+        "guests",
+        "host",
+        "launch",
+        "attack",
+        "access",
+        "client",
+        "ivc",
+        "rendezvous",
+    },
 }
 # The modules behind `septum run` load nothing that costs a start noticeably (measured: docs/launching.md).
 LAUNCH_PATH = ("labels", "ledger", "guests", "host", "launch")

@@ -280,6 +280,8 @@ class Broker:
             self._forget(link)
             link.let_go()
             self._ledger.close_channels(link.ids)
+            for end in link.ends:
+                self._send(end, wire.text("closed", link.name))
             return
         link.state, link.since = "draining", self.now
         self._ledger.move_channels(link.ids, "active", "draining")

@@ -63,10 +63,18 @@ class Link:
         peer: the other side: its realm, and within it perhaps guest or role.
         sender: sends, or None if the door lets nothing out.
         receiver: receives, or None.
-        over: why the broker has ended it, or ``closing`` once the other side has closed; "" while it lives.
+        over: ``closing`` once the other side has closed, ``closed`` once both have; else why it was ended, or "" while
+            it lives.
     """
 
-    def __init__(self, name: str, service: str, peer: str, let_go: Callable[[Link], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        service: str,
+        peer: str,
+        let_go: Callable[[Link, float], None],
+        attend: Callable[[], None],
+    ) -> None:
         self.name = name
         self.service = service
         self.peer = peer
@@ -74,7 +82,17 @@ class Link:
         self.receiver: Receiver | Reader | None = None
         self.over = ""
         self._let_go = let_go
+        self._attend = attend
         self._closed = False
+
+    def ending(self) -> bool:
+        """Whether the other side has closed it, or the broker ended it: nothing more can be sent.
+
+        Raises:
+            ChannelLost: the broker is gone.
+        """
+        self._attend()
+        return self.over != ""
 
     def close(self) -> None:
         """Ends it for both. What was sent can still be received. A second call does nothing."""
@@ -85,7 +103,21 @@ class Link:
             if end is not None:
                 with suppress(ChannelBusy):
                     end.close()
-        self._let_go(self)
+        self._let_go(self, 0.0)
+
+    def end(self, timeout: float = 30.0) -> bool:
+        """Closes it, and waits until the other side has closed too: what was sent is received then, also if this
+        process ends at once.
+
+        Args:
+            timeout: seconds.
+
+        Returns:
+            Whether it has.
+        """
+        self.close()
+        self._let_go(self, timeout)
+        return self.over == "closed"
 
     def __enter__(self) -> Self:
         return self
