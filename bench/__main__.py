@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from bench import access, allot, argv, decide, ledger, machine, memory, ring, start
+from bench import access, allot, argv, decide, ledger, machine, memory, rendezvous, ring, start
 from bench.figures import BenchError, Result, render
 
 PARTS: Final[dict[str, Callable[[int], Result]]] = {
@@ -18,6 +18,7 @@ PARTS: Final[dict[str, Callable[[int], Result]]] = {
     "access": access.bench,
     "decide": decide.bench,
     "ring": ring.bench,
+    "rendezvous": rendezvous.bench,
 }
 
 
