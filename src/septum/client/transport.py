@@ -149,7 +149,7 @@ class _Http(http.client.HTTPConnection):
         try:
             made.settimeout(self.timeout)
             # sun_path has room for 108 bytes, and a state folder may have a longer name.
-            folder = os.open(os.path.dirname(os.path.abspath(self._address)), os.O_RDONLY | os.O_DIRECTORY)
+            folder = os.open(os.path.dirname(os.path.abspath(self._address)), os.O_PATH | os.O_DIRECTORY)
             made.connect(f"/proc/self/fd/{folder}/{os.path.basename(self._address)}")
         except BaseException:
             made.close()
