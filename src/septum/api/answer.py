@@ -39,6 +39,7 @@ class Connection:
         peer: who it is, for the record.
         transport: its bytes.
         pidfd: of the process at the other end, -1 for none.
+        label: its SELinux context, "" where SELinux is off.
         since: when it last had nothing to do, by the loop's clock.
 
     Attributes:
@@ -46,9 +47,12 @@ class Connection:
         lasting: it may be silent for as long as it likes: there is one of its kind, and it belongs to a guest.
     """
 
-    def __init__(self, realm: str, peer: str, transport: asyncio.Transport, pidfd: int, since: float) -> None:
+    def __init__(
+        self, realm: str, peer: str, transport: asyncio.Transport, since: float, pidfd: int = -1, label: str = ""
+    ) -> None:
         self.realm = realm
         self.peer = peer
+        self.label = label
         self.transport = transport
         self.since = since
         self.busy = False
@@ -216,7 +220,7 @@ def _whole(part: Any) -> Any:
 
 
 def _caller(core: Core, connection: Connection) -> Caller:
-    context = core.contexts.platform
+    context = connection.label or core.contexts.platform
     if connection.realm:
         context = of_orchestrator(core.ledger, core.contexts, SCHEME, connection.realm)
     return Caller(connection.realm, context, connection.peer)

@@ -84,12 +84,12 @@ class Front:
             if connection.realm == realm:
                 connection.transport.abort()
 
-    async def serve(self, realm: str, sock: socket.socket, peer: str, pidfd: int = -1) -> Connection:
+    async def serve(self, realm: str, sock: socket.socket, peer: str, pidfd: int = -1, label: str = "") -> Connection:
         """Serves one connection whose other end is known; returns when it is set up."""
         loop = asyncio.get_running_loop()
         transport, _ = await loop.connect_accepted_socket(self._server, sock)
         assert isinstance(transport, asyncio.Transport)
-        connection = Connection(realm, peer, transport, pidfd, loop.time())
+        connection = Connection(realm, peer, transport, loop.time(), pidfd, label)
         self._connections[transport] = connection
         return connection
 
@@ -121,7 +121,7 @@ class Front:
             except SeptumError:
                 sock.close()
                 continue
-            await self.serve(realm, sock, f"uid {peer.uid}, pid {peer.pid}", peer.pidfd)
+            await self.serve(realm, sock, f"uid {peer.uid}, pid {peer.pid}", peer.pidfd, peer.label)
 
     def _admit(self, realm: str, sock: socket.socket) -> Peer:
         """

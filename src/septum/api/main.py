@@ -20,7 +20,7 @@ from septum.api.limits import Bounds
 from septum.api.listening import Listening
 from septum.api.ports import Ports
 from septum.daemon.listen import bind
-from septum.errors import Held, SeptumError
+from septum.errors import EngineGone, Held, SeptumError
 from septum.labels import CategorySet
 from septum.launch import drivers, state
 from septum.ledger.sqlite import SqliteLedger
@@ -118,12 +118,13 @@ class _Asking:
                 if self._client is None:
                     self._client = Client(self._path, timeout=10.0)
                 return ask(self._client)
-            except SeptumError:
+            except SeptumError as error:
                 if self._client is not None:
                     self._client.close()
                     self._client = None
                 if not again:
-                    raise
+                    # Whatever it is, it is no answer about the object that was asked for.
+                    raise EngineGone(f"septumd does not decide: {error.what}", target=self._path) from error
         raise AssertionError
 
 
