@@ -270,3 +270,21 @@ def test_evidence_is_the_platforms_word(place: Host, tmp_path: Path) -> None:
     ):
         paths[0].write_text(json.dumps(forged._asdict()))
         place.septum("evidence", "verify", paths[0], "--key", key, status=Denied.exit_status)
+
+
+def test_who_does_not_wait_for_answers_waits_for_room(place: Host) -> None:
+    """Requests that are sent without end, and no answer read: the kernel's buffers fill, the daemon's don't."""
+    with closing(place.connect("red")) as hasty:
+        hasty.setblocking(False)
+        request = b"GET /v1/me HTTP/1.1\r\nHost: x\r\n\r\n" * 1000
+        sent = 0
+        until = time.monotonic() + 3
+        while time.monotonic() < until and sent < 64 << 20:
+            try:
+                sent += hasty.send(request)
+            except BlockingIOError:
+                time.sleep(0.01)
+            except OSError:
+                break
+        assert sent < 8 << 20
+    assert place.call("GET", "/v1/me", realm="blue").status == 200
