@@ -229,6 +229,9 @@ def test_guests_outlive_the_daemon(place: Host) -> None:
     place.apid()
     with place.client("red") as api:
         assert api.guest("red", "lasting") == guest
+        place.kill(number=signal.SIGTERM)
+        place.apid()
+        assert api.guest("red", "lasting") == guest
         place.kill()
         os.kill(guest.pid, 9)
         place.apid()
@@ -413,3 +416,24 @@ def test_an_emulator_that_says_nothing_holds_nobody_up(place: Host) -> None:
         for realm, name in (("red", "silent"), ("blue", "lively")):
             api.wait(api.stop_guest(realm, name, force=True))
             api.destroy_guest(realm, name)
+
+
+def test_a_repeated_call_is_one_also_for_the_next_daemon(place: Host) -> None:
+    with place.client("red") as api:
+        api.create_guest("red", "again", EMPTY, key="c1")
+    place.kill()
+    place.apid("import os, signal; parts.checkpoint = lambda what: 'launch' in what and os.kill(os.getpid(), 9)")
+    with place.client("red") as api, pytest.raises(SeptumError):
+        api.wait(api.start_guest("red", "again", key="s1"))
+    place.daemons["apid"].wait()
+    place.kill()
+    place.apid()
+    with place.client("red") as api:
+        assert api.create_guest("red", "again", EMPTY, key="c1").name == "again"
+        operation = finished(api, api.start_guest("red", "again", key="s1"))
+        assert [one.id for one in api.operations("red") if one.target == "again"] == [operation.id]
+        # It was killed before anything had been launched, so nothing runs, and it may be started under another key.
+        assert operation.state == "failed"
+        api.wait(api.start_guest("red", "again", key="s2"))
+        api.wait(api.stop_guest("red", "again", force=True))
+        api.destroy_guest("red", "again")

@@ -59,8 +59,9 @@ class Connection:
         given = dict(headers or {})
         if raw is not None:
             given["Content-Type"] = "application/json"
-        # The daemon ends connections that were silent for long. A call that may not be repeated is not.
-        again = self._http is not None and (method != "POST" or "Idempotency-Key" in given)
+        # The daemon ends connections that were silent for long, and ports that a guest has closed. What may not be said
+        # twice is said once.
+        again = method != "POST" or "Idempotency-Key" in given
         while True:
             try:
                 return self._exchange(method, path, raw, given)

@@ -172,7 +172,8 @@ class Performer:
         realm, name = self._names[uuid]
         if event.name in ("STOP", "RESUME"):
             await self._hands.enter(realm, lambda core: _note_paused(core, realm, name, event.name == "STOP"))
-        else:
+        elif event.name == "RESET" or event.data.get("open") is False:
+            # Not when the guest opens its port: its first request may be on the way.
             self._port(uuid, realm, name)
 
     async def _ended(self, uuid: str) -> None:
