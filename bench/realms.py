@@ -50,13 +50,17 @@ def bench(runs: int, *, many: int = _MANY, real: int = _REAL) -> Result:
         for _ in range(runs):
             measure("list of 20, few guests", lambda: api.guests("small"))
         _fill(folder / "state", many)
+        small = Client(str(folder / "state" / "realms" / "small.sock"), timeout=_WAIT)
         for _ in range(runs):
             measure("list of 20, many guests", lambda: api.guests("small"))
             measure("list of all", lambda: api.guests("large"))
             measure("show", lambda: api.guest("large", f"guest{many // 2}"))
+            measure("look at another realm's guest", lambda: _absent(small, "large", "guest1"))
+            measure("look at a guest that is not there", lambda: _absent(small, "large", "nothing"))
             measure("start, many guests", lambda: api.wait(api.start_guest("small", "one")))
             api.wait(api.stop_guest("small", "one", force=True))
             measure("septum run", lambda: _run(folder))
+        small.close()
         for number in range(real):
             api.wait(api.stop_guest("small", f"real{number}", force=True))
     found = {name: Figure(name, "ms", tuple(values)) for name, values in times.items()}
@@ -67,6 +71,11 @@ def bench(runs: int, *, many: int = _MANY, real: int = _REAL) -> Result:
             ratio(
                 "a start with many guests over one with few", found["start, many guests"], found["start, few guests"]
             ),
+            ratio(
+                "another realm's guest over one that is not there",
+                found["look at another realm's guest"],
+                found["look at a guest that is not there"],
+            ),
             ratio("a start over septum run alone", found["start, many guests"], found["septum run"]),
         ),
         (
@@ -75,6 +84,14 @@ def bench(runs: int, *, many: int = _MANY, real: int = _REAL) -> Result:
         ),
         (f"{many} guests in the ledger, {real} real emulators, paused; policy decided by libsepol through septumd",),
     )
+
+
+def _absent(api: Client, realm: str, name: str) -> None:
+    try:
+        api.guest(realm, name)
+    except NotFound:
+        return
+    raise BenchError("another realm's guest can be seen")
 
 
 @contextmanager

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "picture": set(),
     "analysis": {"labels", "sepol", "declare", "picture"},
     "realms": {"labels", "ledger", "launch", "access", "monitor"},
-    "api": {"labels", "ledger", "launch", "access", "daemon", "realms"},
+    "api": {"labels", "ledger", "host", "launch", "access", "daemon", "realms"},
     "client": set(),
     "cli": {"labels", "sepol", "policy", "declare", "ledger", "guests", "host", "launch", "attack", "access", "client"}
     | {"ivc", "rendezvous", "realms", "analysis", "picture"},

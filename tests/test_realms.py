@@ -1,6 +1,7 @@
 """Realms and their guests through the API, with both daemons and real emulators."""
 
 import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -228,6 +229,9 @@ def test_guests_outlive_the_daemon(place: Host) -> None:
     place.apid()
     with place.client("red") as api:
         assert api.guest("red", "lasting") == guest
+        place.kill(number=signal.SIGTERM)
+        place.apid()
+        assert api.guest("red", "lasting") == guest
         place.kill()
         os.kill(guest.pid, 9)
         place.apid()
@@ -373,3 +377,63 @@ def test_no_room_for_an_image_is_no_image(place: Host) -> None:
     assert list((place.store / "red").glob("huge*")) == []
     place.kill()
     place.apid()
+
+
+def test_without_a_decision_nothing_is_done_and_nothing_is_called_absent(place: Host) -> None:
+    place.kill("septumd")
+    for path in ("/v1/realms/red", "/v1/realms/none"):
+        reply = place.call("GET", path)
+        assert (reply.status, reply.json["type"]) == (503, "urn:septum:error:EngineGone")
+    assert place.call("POST", "/v1/realms/red/guests", {"name": "undecided"}).status == 503
+    place.septumd()
+    with place.client() as api, pytest.raises(NotFound):
+        api.guest("red", "undecided")
+
+
+def test_a_guest_that_ends_amid_an_operation_is_stopped_all_the_same(place: Host) -> None:
+    with place.client("red") as api:
+        api.wait(api.create_image("red", "late", size=4096))
+        guest = place.running("red", "amid", PAUSED)
+        api.wait(api.attach_image("red", "amid", "late"))
+        operation = api.detach_image("red", "amid", "late")
+        wait(lambda: api.operation("red", operation.id).step == "detach")
+        os.kill(guest.pid, 9)
+        finished(api, operation)
+        wait(lambda: api.guest("red", "amid").state == "stopped")
+        assert api.realm("red").used["guests"] == 0
+        api.destroy_guest("red", "amid")
+        api.wait(api.destroy_image("red", "late"))
+
+
+def test_an_emulator_that_says_nothing_holds_nobody_up(place: Host) -> None:
+    guest = place.running("red", "silent", EMPTY)
+    os.kill(guest.pid, signal.SIGSTOP)
+    place.kill()
+    place.apid()
+    place.running("blue", "lively", EMPTY)
+    os.kill(guest.pid, signal.SIGCONT)
+    with place.client() as api:
+        for realm, name in (("red", "silent"), ("blue", "lively")):
+            api.wait(api.stop_guest(realm, name, force=True))
+            api.destroy_guest(realm, name)
+
+
+def test_a_repeated_call_is_one_also_for_the_next_daemon(place: Host) -> None:
+    with place.client("red") as api:
+        api.create_guest("red", "again", EMPTY, key="c1")
+    place.kill()
+    place.apid("import os, signal; parts.checkpoint = lambda what: 'launch' in what and os.kill(os.getpid(), 9)")
+    with place.client("red") as api, pytest.raises(SeptumError):
+        api.wait(api.start_guest("red", "again", key="s1"))
+    place.daemons["apid"].wait()
+    place.kill()
+    place.apid()
+    with place.client("red") as api:
+        assert api.create_guest("red", "again", EMPTY, key="c1").name == "again"
+        operation = finished(api, api.start_guest("red", "again", key="s1"))
+        assert [one.id for one in api.operations("red") if one.target == "again"] == [operation.id]
+        # It was killed before anything had been launched, so nothing runs, and it may be started under another key.
+        assert operation.state == "failed"
+        api.wait(api.start_guest("red", "again", key="s2"))
+        api.wait(api.stop_guest("red", "again", force=True))
+        api.destroy_guest("red", "again")
