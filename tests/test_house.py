@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "ivc": {"labels"},
     "picture": set(),
     "analysis": {"labels", "sepol", "declare", "picture"},
+    "xen": set(),
     "realms": {"labels", "ledger", "launch", "access"},
     "api": {"labels", "ledger", "launch", "access", "daemon", "realms"},
     "client": set(),
