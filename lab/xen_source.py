@@ -47,7 +47,14 @@ def _build(target: Path) -> None:
     shutil.copytree(source / _NUMBERS, target / "numbers")
     cache.say(f"compiling the hypervisor {found} (about two minutes)")
     # olddefconfig takes what .config says and fills in the rest; XEN_CONFIG_EXPERT would only open further questions.
-    make: list[str | os.PathLike[str]] = ["make", "-C", source / "xen", f"-j{os.cpu_count()}", "XEN_BUILD_DATE=lab", "XEN_WHOAMI=lab"]
+    make: list[str | os.PathLike[str]] = [
+        "make",
+        "-C",
+        source / "xen",
+        f"-j{os.cpu_count()}",
+        "XEN_BUILD_DATE=lab",
+        "XEN_WHOAMI=lab",
+    ]
     shutil.copy(_CONFIG, source / "xen" / ".config")
     cache.run([*make, "olddefconfig"])
     cache.run([*make, "xen"])

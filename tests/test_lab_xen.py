@@ -1,4 +1,4 @@
-"""The Xen machine is what the other lab tests take it for: FLASK enforces septum's policy, and SELinux Debian's in dom0."""
+"""The Xen machine is what lab tests take it for: FLASK enforces septum's policy, and SELinux in dom0 Debian's."""
 
 from collections.abc import Iterator
 from pathlib import Path
