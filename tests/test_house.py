@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "rendezvous": {"labels", "declare", "ledger", "host", "launch", "access", "daemon", "ivc"},
     "picture": set(),
     "analysis": {"labels", "sepol", "declare", "picture"},
+    "xen": set(),
     "realms": {"labels", "ledger", "launch", "access", "monitor"},
     "api": {"labels", "ledger", "host", "launch", "access", "daemon", "realms"},
     "client": set(),
