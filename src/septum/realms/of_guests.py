@@ -10,7 +10,7 @@ import msgspec
 from septum.errors import Changed, Denied, Held, NotFound
 from septum.launch.identity import new_uuid
 from septum.launch.undo import survivors
-from septum.ledger.records import Document, Guest, Put, Spend
+from septum.ledger.records import Document, Guest, Life, Put, Spend
 from septum.realms.caller import Caller
 from septum.realms.core import Core, Once, put
 from septum.realms.model import MIB, Attachment, GuestConfig, GuestView, NewGuest, OperationView, Stop
@@ -62,8 +62,8 @@ def listed(core: Core, caller: Caller, realm: str) -> list[GuestView]:
         NotFound: the realm is not the caller's.
     """
     core.permit(caller, (f"guests:{realm}", "list"))
-    rows = {guest.name: guest for guest in core.ledger.guests(realm=realm)}
-    return [_view(document, rows.get(document.id)) for document in core.ledger.documents("guest", realm)]
+    lives = {life.uuid: life for life in core.ledger.lives(realm)}
+    return [_view(one, lives.get(one.body["uuid"])) for one in core.ledger.documents("guest", realm)]
 
 
 def get(core: Core, caller: Caller, realm: str, name: str) -> GuestView:
@@ -237,7 +237,7 @@ def view(core: Core, document: Document) -> GuestView:
     return _view(document, core.ledger.guest(document.body["uuid"]))
 
 
-def _view(document: Document, row: Guest | None) -> GuestView:
+def _view(document: Document, row: Guest | Life | None) -> GuestView:
     body = document.body
     return GuestView(
         name=document.id,
@@ -253,7 +253,7 @@ def _view(document: Document, row: Guest | None) -> GuestView:
     )
 
 
-def _state(state: str, row: Guest | None, body: Mapping[str, Any]) -> str:
+def _state(state: str, row: Guest | Life | None, body: Mapping[str, Any]) -> str:
     if row is not None and row.state == "stuck":
         return "stuck"
     if state == STARTED and row is not None and row.state == "running":
