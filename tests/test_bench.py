@@ -8,7 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from bench import access, allot, argv, decide, flood, ledger, libvirt, machine, memory, realms, ring, start, transports
+from bench import (
+    access,
+    allot,
+    analysis,
+    argv,
+    decide,
+    flood,
+    ivshmem,
+    ledger,
+    libvirt,
+    machine,
+    memory,
+    realms,
+    ring,
+    start,
+    transports,
+)
 from bench.__main__ import main
 from bench.figures import BenchError, Figure, Goal, Result, added, ratio, render
 from bench.place import Place
@@ -94,6 +110,12 @@ def test_ledger() -> None:
     sound(result)
     for count in ("2 guests", "5 guests"):
         assert {f"{count}: {what}" for what in ("lives", "admits", "begin", "release")} <= names(result)
+
+
+def test_analysis() -> None:
+    result = analysis.bench(1, realms=3, guests=4, whole=False)
+    assert [figure.name for figure in result.figures] == ["loading 24 instances", "all pairs of their guests"]
+    assert result.goals[0].met
 
 
 def test_argv_is_a_line_that_septum_understands() -> None:
@@ -221,3 +243,10 @@ def test_flood() -> None:
     result = flood.bench(1, calls=20, connections=20)
     sound(result)
     assert len(result.goals) == 2
+
+
+@pytest.mark.qemu
+def test_ivshmem() -> None:
+    result = ivshmem.bench(2, sizes=(64, 4096), volume=1 << 16)
+    sound(result)
+    assert len(result.ratios) == 2

@@ -29,14 +29,16 @@ MAY_IMPORT = {
     "daemon": {"labels", "policy", "ledger", "host", "launch", "access"},
     "monitor": set(),
     "ivc": {"labels", "monitor"},
+    "guest": {"ivc"},
     "rendezvous": {"labels", "declare", "ledger", "host", "launch", "access", "daemon", "ivc"},
     "picture": set(),
     "analysis": {"labels", "sepol", "declare", "picture"},
+    "xen": set(),
     "realms": {"labels", "ledger", "launch", "access", "monitor"},
     "api": {"labels", "ledger", "host", "launch", "access", "daemon", "realms"},
     "client": set(),
     "cli": {"labels", "sepol", "policy", "declare", "ledger", "guests", "host", "launch", "attack", "access", "client"}
-    | {"realms", "analysis", "picture"},
+    | {"ivc", "rendezvous", "realms", "analysis", "picture"},
 }
 # The modules behind `septum run` load nothing that costs a start noticeably (measured: docs/launching.md).
 LAUNCH_PATH = ("labels", "ledger", "guests", "host", "launch")

@@ -118,7 +118,7 @@ class Monitor:
         Raises:
             MonitorError: as `command`, and if the descriptor can't be sent.
         """
-        answer = await self._in_turn("add-fd", self._send(fd, opaque))
+        answer = await self._in_turn("add-fd", self._send(fd, "add-fd", {"opaque": opaque} if opaque else {}))
         if isinstance(answer, dict):
             added = answer.get("fdset-id"), answer.get("fd")
             if all(type(number) is int and 0 <= number < 1 << 31 for number in added):
@@ -132,6 +132,14 @@ class Monitor:
             MonitorError: as `command`.
         """
         await self.command("remove-fd", **{"fdset-id": added.fdset, "fd": added.fd})
+
+    async def name_fd(self, fd: int, name: str) -> None:
+        """Gives QEMU a copy of a descriptor under a name (``getfd``), for options that want one: a chardev's.
+
+        Raises:
+            MonitorError: as `add_fd`.
+        """
+        await self._in_turn("getfd", self._send(fd, "getfd", {"fdname": name}))
 
     def events(self, *names: str) -> Events:
         """Listens from now on.
@@ -226,10 +234,10 @@ class Monitor:
         self._client.asked += 1
         return await self._client.execute(name, arguments)
 
-    async def _send(self, fd: int, opaque: str) -> object:
+    async def _send(self, fd: int, name: str, arguments: dict[str, object]) -> object:
         if not self._over and self._client.runstate is Runstate.RUNNING:
             self._client.send_fd_scm(fd)
-        return await self._execute("add-fd", {"opaque": opaque} if opaque else {})
+        return await self._execute(name, arguments)
 
     async def _watch(self) -> None:
         """Takes the connection down when it is over, whoever ended it."""

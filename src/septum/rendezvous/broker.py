@@ -9,16 +9,31 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from septum.access import Question
-from septum.declare import PLATFORM, End
+from septum.declare import PLATFORM, End, Limits
 from septum.errors import Denied, EngineGone, Exhausted, Held, MessageError, NotFound, SeptumError
-from septum.ivc import SIZE_MIN, Kind, MemfdCarrier, MemfdGrant, Role
+from septum.ivc import SIZE_MIN, Kind, MemfdCarrier, Role, StreamCarrier, Terms
+from septum.ivc.carriers.relay import Through
 from septum.labels import CategorySet, Level
 from septum.ledger.protocol import Ledger
+from septum.ledger.records import Channel
 from septum.rendezvous import wire
 from septum.rendezvous.connection import Connection
 from septum.rendezvous.decider import Decider
-from septum.rendezvous.doors import Doors, parse_service, questions, refused, registering, ways
-from septum.rendezvous.links import Link, Made, Offer, grants_of, make, new_rows
+from septum.rendezvous.doors import Doors, Things, parse_service, questions, refused, registering, ways
+from septum.rendezvous.links import (
+    Grant,
+    Link,
+    Made,
+    Offer,
+    Relayed,
+    grants_of,
+    in_memory,
+    make,
+    new_rows,
+    over_sockets,
+    parts,
+)
+from septum.rendezvous.relays import Relays
 
 __all__ = ["Broker", "Rules"]
 
@@ -36,6 +51,8 @@ class Rules(NamedTuple):
         size: bytes of a ring.
         join: seconds that an end may take to join.
         drain: seconds that the second end may take to close after the first one.
+        metered: declared doors go through the broker, which holds them to their limits; otherwise through memory, of
+            which it sees nothing.
         grace: seconds for which live channels are left alone while nothing can be decided.
     """
 
@@ -45,6 +62,7 @@ class Rules(NamedTuple):
     join: float = 5.0
     drain: float = 30.0
     grace: float = 2.0
+    metered: bool = False
 
 
 class Broker:
@@ -76,6 +94,7 @@ class Broker:
     ) -> None:
         self.doors = doors
         self.decider = decider
+        self.relays = Relays()
         self.links: dict[str, Link] = {}
         self.offers: dict[End, Connection] = {}
         self.now = 0.0
@@ -196,7 +215,9 @@ class Broker:
             count = sum(1 for link in others if (link.user.party.realm, link.user.party.role) == role)
             if count >= limits.channels:
                 raise Exhausted("the door has as many channels as it may", rule=f"at most {limits.channels}")
-        rows = new_rows(client, server, offer, open_ways, things, seqno)
+        metered = limits if self._rules.metered else None
+        carrier = MemfdCarrier.name if metered is None else StreamCarrier.name
+        rows = new_rows(client, server, offer, open_ways, things, seqno, carrier)
         quotas = {realm: self.doors.quota(realm) for realm in {client.party.realm, server.party.realm} - {PLATFORM}}
         try:
             rows = self._ledger.open_channels(rows, quotas)
@@ -205,7 +226,7 @@ class Broker:
             raise error if error.target == f"realm {client.party.realm}" else _busy(service) from error
         made: list[Made] = []
         try:
-            made = make(self._carrier, rows, offer.kind, things.marks, self._label)
+            made = make(rows, offer.kind, lambda row, terms: self._make(row, terms, things, metered))
         finally:
             if not made:
                 self._ledger.close_channels([row.id for row in rows])
@@ -215,23 +236,28 @@ class Broker:
             end.links[link.name] = link
         self._hand_out(link, made, reference)
 
+    def _make(self, row: Channel, terms: Terms, things: Things, metered: Limits | None) -> Made:
+        if metered is None:
+            return in_memory(self._carrier, row, terms, things.marks[row.way] if self._label else "")
+        return over_sockets(self.relays, row, terms, Through(metered.message, metered.rate, metered.bandwidth))
+
     def _hand_out(self, link: Link, made: list[Made], reference: str) -> None:
         """Sends both ends what they need. Descriptors are closed with their packet, whatever becomes of it."""
         count = len(made)
-        to_user = wire.text("link", reference, link.name, link.service, link.server.party.realm, count)
-        to_server = wire.text("link", "", link.name, link.service, _shown(link), count)
+        carrier = link.rows[0].carrier
+        to_user = wire.text("link", reference, link.name, link.service, link.server.party.realm, count, carrier)
+        to_server = wire.text("link", "", link.name, link.service, _shown(link), count, carrier)
         for end, head, user in ((link.user, to_user, True), (link.server, to_server, False)):
             self._send(end, head)
             for number, grant in grants_of(made, user):
                 self._send_grant(end, link, number, grant)
 
-    def _send_grant(self, end: Connection, link: Link, number: int, grant: MemfdGrant) -> None:
+    def _send_grant(self, end: Connection, link: Link, number: int, grant: Grant) -> None:
         terms = grant.terms
         role = "producer" if grant.role is Role.PRODUCER else "consumer"
         head = (link.name, number, role, terms.kind.name.lower(), terms.size)
-        self._send(end, wire.text("own", *head), grant.own)
-        self._send(end, wire.text("peer", link.name, number), grant.peer)
-        self._send(end, wire.text("line", link.name, number), grant.line)
+        for part, fd in parts(grant):
+            self._send(end, wire.text(part, *(head if part == "own" else head[:2])), fd)
 
     def _ready(self, client: Connection, packet: wire.Packet) -> None:
         link = self._link(client, packet)
@@ -254,6 +280,8 @@ class Broker:
             self._forget(link)
             link.let_go()
             self._ledger.close_channels(link.ids)
+            for end in link.ends:
+                self._send(end, wire.text("closed", link.name))
             return
         link.state, link.since = "draining", self.now
         self._ledger.move_channels(link.ids, "active", "draining")
@@ -283,6 +311,15 @@ class Broker:
         self._send(client, wire.text("end", reference))
 
     # What ends channels
+
+    def relay(self) -> None:
+        """Passes on what came over channels that go through here."""
+        broken = self.relays.attend(self.now)
+        for relay in broken:
+            for link in list(self.links.values()):
+                if any(isinstance(kept, Relayed) and kept.relay is relay for kept in link.kept):
+                    self._report(f"{link.service}: {relay.why}")
+                    self.end(link, relay.why)
 
     def end(self, link: Link, why: str) -> None:
         """Cuts a link, takes it out of the ledger, and tells its ends."""

@@ -92,7 +92,7 @@ class Server:
         self._stopping = self._again = False
         for one in listeners:
             one.setblocking(False)
-        for fd in (self._wake, *self._listeners):
+        for fd in (self._wake, self.broker.relays.fileno(), *self._listeners):
             self._epoll.register(fd, _IN)
 
     def stop(self) -> None:
@@ -126,6 +126,8 @@ class Server:
         events = self._epoll.poll(self._timeout())
         now = self.broker.now = time.monotonic()
         accepting = []
+        if (due := self.broker.relays.due()) is not None and due <= now:
+            self.broker.relay()
         for fd, what in events:
             if fd in self._clients:
                 self._attend(self._clients[fd], what, now)
@@ -133,6 +135,8 @@ class Server:
                 self._doom(self._pidfds[fd])
             elif fd == self._decider:
                 self._notice()
+            elif fd == self.broker.relays.fileno():
+                self.broker.relay()
             elif fd == self._wake:
                 self._woken()
             elif fd in self._listeners:
@@ -150,7 +154,10 @@ class Server:
 
     def _timeout(self) -> float:
         live = self.broker.links or self.broker.offers or self._clients
-        return max(0.0, min(_TICK if live else _REST, self._next_tick - self.broker.now))
+        now = time.monotonic()
+        due = self.broker.relays.due()
+        most = min(_TICK if live else _REST, self._next_tick - now)
+        return max(0.0, most if due is None else min(most, due - now))
 
     def _attend(self, client: Connection, what: int, now: float) -> None:
         try:
