@@ -18,6 +18,7 @@ from septum.realms.model import MIB, Attachment, GuestConfig, GuestView, NewGues
 __all__ = [
     "attach",
     "charge",
+    "claims_of",
     "configure",
     "create",
     "destroy",
@@ -127,7 +128,8 @@ def start(core: Core, caller: Caller, realm: str, name: str, once: Once | None =
     body = {**document.body, "state": STARTING, "charged": memory}
     puts = [
         put("guest", realm, name, document.version, body),
-        *users(core, realm, name, [(disk, mode) for disk, mode in _images(config)], adding=True),
+        *users(core, realm, name, _images(config), adding=True),
+        *users(core, realm, name, [(device, "rw") for device in config.devices], adding=True, kind="device"),
     ]
     spends = [Spend(realm, "guests", 1, quota.guests), Spend(realm, "memory", memory, quota.memory)]
     return core.accept(caller, realm, "guest.start", name, {}, puts, spends, once)
@@ -194,16 +196,19 @@ def reach(core: Core, caller: Caller, realm: str, name: str, permission: str) ->
     return view(core, document)
 
 
-def users(core: Core, realm: str, guest: str, images: Iterable[tuple[str, str]], *, adding: bool) -> list[Put]:
-    """Changes of the images that a guest begins or ends to use.
+def users(
+    core: Core, realm: str, guest: str, images: Iterable[tuple[str, str]], *, adding: bool, kind: str = "image"
+) -> list[Put]:
+    """Changes of the images, or devices, that a guest begins or ends to use.
 
     Args:
         guest: its name.
         images: (name, ``ro`` or ``rw``).
         adding: it begins to.
+        kind: ``image`` or ``device``.
 
     Raises:
-        NotFound: there is no such image.
+        NotFound: there is no such thing.
         Held: another guest uses it, and one of the two writes to it; or its content is not there yet.
     """
     wanted: dict[str, str] = {}
@@ -211,10 +216,10 @@ def users(core: Core, realm: str, guest: str, images: Iterable[tuple[str, str]],
         wanted[name] = "rw" if "rw" in (mode, wanted.get(name)) else "ro"
     puts = []
     for name, mode in wanted.items():
-        document = core.ledger.document("image", realm, name)
+        document = core.ledger.document(kind, realm, name)
         if document is None:
             if adding:
-                raise NotFound(f"there is no image {name}", target=name, remedy="septum guest image create")
+                raise NotFound(f"there is no {kind} {name}", target=name, remedy="name one that the realm has")
             continue
         used: dict[str, str] = dict(document.body["users"])
         if adding:
@@ -222,8 +227,14 @@ def users(core: Core, realm: str, guest: str, images: Iterable[tuple[str, str]],
             used[guest] = mode
         else:
             used.pop(guest, None)
-        puts.append(put("image", realm, name, document.version, {**document.body, "users": used}))
+        changed = {**document.body, "users": used}
+        puts.append(Put(kind, realm, name, document.version, changed, claims_of(document)))
     return puts
+
+
+def claims_of(document: Document) -> tuple[tuple[str, str], ...]:
+    """What a document of this kind claims for as long as it is there."""
+    return (("device", document.body["number"]),) if document.kind == "device" else ()
 
 
 def charge(document: Document) -> list[Spend]:
@@ -274,6 +285,10 @@ def _check(core: Core, realm: str, config: GuestConfig) -> None:
         raise Denied("an image is in the guest twice", rule="each disk is an image of its own")
     for name in names:
         core.document("image", realm, name)
+    for name in config.devices:
+        core.document("device", realm, name)
+    if len(set(config.devices)) != len(config.devices):
+        raise Denied("a device is in the guest twice", rule="each is a disk of its own")
     if config.initrd and not config.kernel:
         raise Denied("an initrd needs a kernel", rule="both are loaded by QEMU, or none is")
     if config.orchestrator and config.machine in ("none", "microvm"):
@@ -310,9 +325,9 @@ def _usable(document: Document, guest: str, mode: str, used: Mapping[str, str]) 
         others = [guest]
     if others:
         raise Held(
-            f"image {document.id} is in use",
+            f"{document.kind} {document.id} is in use",
             target=document.id,
             holder=f"guest {others[0]}",
-            rule="an image that is written to is in one guest",
-            remedy="stop that guest, or clone the image",
+            rule="what is written to is in one guest",
+            remedy="stop that guest first",
         )
