@@ -51,12 +51,15 @@ def bench(runs: int, *, many: int = _MANY, real: int = _REAL) -> Result:
             measure("list of 20, few guests", lambda: api.guests("small"))
         _fill(folder / "state", many)
         small = Client(str(folder / "state" / "realms" / "small.sock"), timeout=_WAIT)
-        for _ in range(runs):
+        for turn in range(runs):
             measure("list of 20, many guests", lambda: api.guests("small"))
             measure("list of all", lambda: api.guests("large"))
             measure("show", lambda: api.guest("large", f"guest{many // 2}"))
-            measure("look at another realm's guest", lambda: _absent(small, "large", "guest1"))
-            measure("look at a guest that is not there", lambda: _absent(small, "large", "nothing"))
+            # In turn, and each time after a change of the ledger: who comes first finds less that is remembered.
+            looks = [("look at another realm's guest", "guest1"), ("look at a guest that is not there", "nothing")]
+            for title, guest in looks if turn % 2 else reversed(looks):
+                api.create_guest("small", f"{guest}{turn}")
+                measure(title, lambda name=guest: _absent(small, "large", name))  # type: ignore[misc]
             measure("start, many guests", lambda: api.wait(api.start_guest("small", "one")))
             api.wait(api.stop_guest("small", "one", force=True))
             measure("septum run", lambda: _run(folder))

@@ -288,3 +288,36 @@ def test_who_does_not_wait_for_answers_waits_for_room(place: Host) -> None:
                 break
         assert sent < 8 << 20
     assert place.call("GET", "/v1/me", realm="blue").status == 200
+
+
+def test_a_connection_is_of_the_process_that_made_it(place: Host) -> None:
+    """Who hands his socket to another process and ends has taken his right with him."""
+    ours, theirs = socket.socketpair()
+
+    def make() -> None:
+        made = place.connect("red")
+        made.sendall(b"GET /v1/me HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert made.recv(4096).startswith(b"HTTP/1.1 200")
+        socket.send_fds(theirs, [b"x"], [made.fileno()])
+
+    child = os.fork()
+    if child == 0:
+        try:
+            make()
+        finally:
+            os._exit(0)
+    _, (fd,), _, _ = socket.recv_fds(ours, 1, 1)
+    os.waitpid(child, 0)
+    with socket.socket(fileno=fd) as handed:
+        handed.settimeout(20)
+        ended = b""
+        try:
+            while not ended:
+                handed.sendall(b"GET /v1/me HTTP/1.1\r\nHost: x\r\n\r\n")
+                if not handed.recv(4096):
+                    ended = b"end of file"
+        except (ConnectionResetError, BrokenPipeError):
+            ended = b"reset"
+    assert ended
+    ours.close()
+    theirs.close()

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -437,3 +438,52 @@ def test_a_repeated_call_is_one_also_for_the_next_daemon(place: Host) -> None:
         api.wait(api.start_guest("red", "again", key="s2"))
         api.wait(api.stop_guest("red", "again", force=True))
         api.destroy_guest("red", "again")
+
+
+@pytest.fixture
+def loop(place: Host) -> Iterator[str]:
+    """A block device of the host."""
+    (place.folder / "backing").write_bytes(bytes(1 << 20))
+    done = subprocess.run(
+        ["losetup", "--find", "--show", place.folder / "backing"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"no loop device can be had: {done.stderr}")
+    path = done.stdout.strip()
+    yield path
+    subprocess.run(["losetup", "--detach", path], check=True)
+
+
+def test_a_device_is_one_realms_and_in_one_guest(place: Host, loop: str) -> None:
+    owner = os.stat(loop).st_uid
+    with place.client() as platform, place.client("red") as api, place.client("blue") as other:
+        for client in (api, other):
+            with pytest.raises(NotFound):
+                client.assign_device("red", "mine", loop)
+        with pytest.raises(Denied, match="no block device"):
+            platform.assign_device("red", "bad", "/dev/null")
+        assert platform.assign_device("red", "data", loop).guest == ""
+        with pytest.raises(Held):
+            platform.assign_device("blue", "data", loop)
+        assert [one.name for one in api.devices("red")] == ["data"]
+        assert other.devices("blue") == []
+        for name in ("one", "two"):
+            api.create_guest("red", name, {**PAUSED, "devices": ["data"]})
+        with pytest.raises(NotFound):
+            other.create_guest("blue", "thief", {**PAUSED, "devices": ["data"]})
+        api.wait(api.start_guest("red", "one"))
+        assert api.devices("red")[0].guest == "one"
+        assert os.stat(loop).st_uid == place.guest("red/one").uid  # type: ignore[union-attr]
+        with pytest.raises(Held, match="in use"):
+            api.start_guest("red", "two")
+        with pytest.raises(Held, match="in use"):
+            api.release_device("red", "data")
+        api.wait(api.stop_guest("red", "one", force=True))
+        assert os.stat(loop).st_uid == owner
+        api.wait(api.start_guest("red", "two"))
+        api.wait(api.stop_guest("red", "two", force=True))
+        for name in ("one", "two"):
+            api.destroy_guest("red", name)
+        api.release_device("red", "data")
+        platform.assign_device("blue", "data", loop)
+        platform.release_device("blue", "data")

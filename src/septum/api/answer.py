@@ -64,12 +64,15 @@ class Connection:
 
     def drop(self) -> None:
         """Ends it at once, whatever is under way on it."""
+        if self._pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
         if isinstance(self.transport, asyncio.WriteTransport):
             self.transport.abort()
 
     def close(self) -> None:
         """Lets go of the process."""
         if self._pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
 

@@ -92,6 +92,9 @@ class Front:
         connection = self._connections[protocol] = Connection(realm, peer, loop.time(), pidfd, label)
         transport, _ = await loop.connect_accepted_socket(lambda: protocol, sock)
         connection.transport = transport
+        if pidfd >= 0:
+            # Who connected has been asked who he is; whoever has a copy of the socket has not.
+            loop.add_reader(pidfd, connection.drop)
         return connection
 
     async def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,20 @@ from typing import Final, NamedTuple, Protocol
 
 from septum.errors import HostError
 
-__all__ = ["Launcher", "Place", "SeptumRun", "connect", "copy", "deserted", "listen", "open_image", "remove", "replace"]
+__all__ = [
+    "Launcher",
+    "Place",
+    "SeptumRun",
+    "check_device",
+    "connect",
+    "copy",
+    "deserted",
+    "device_number",
+    "listen",
+    "open_image",
+    "remove",
+    "replace",
+]
 
 _CHUNK: Final = 64 << 20
 
@@ -208,6 +222,29 @@ def copy(source: str, target: str, size: int) -> None:
         finally:
             os.close(into)
         os.rename(part, target)
+
+
+def device_number(path: str) -> str:
+    """``MAJOR:MINOR`` of a block device; "" for anything else.
+
+    Raises:
+        HostError: there is nothing.
+    """
+    with _explained("a device can't be looked at", path):
+        status = os.stat(path)
+    return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}" if stat.S_ISBLK(status.st_mode) else ""
+
+
+def check_device(path: str, number: str) -> None:
+    """
+    Raises:
+        HostError: the node is not of that device any more: a realm owns a device, and not a name.
+    """
+    found = device_number(path)
+    if found != number:
+        raise HostError(
+            "another device has this name now", target=path, rule=f"device {number} was given to the realm, not {found}"
+        )
 
 
 def replace(source: str, target: str) -> None:
