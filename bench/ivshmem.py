@@ -64,7 +64,9 @@ async def _bench(folder: Path, runs: int, sizes: tuple[int, ...], volume: int) -
         async with await Monitor.connect(one.monitor) as first, await Monitor.connect(other.monitor) as second:
             monitors = (first, second)
             numbers = itertools.count(1)
-            attaching, detaching, opening = [], [], []
+            attaching: list[float] = []
+            detaching: list[float] = []
+            opening: list[float] = []
             for _ in range(runs):
                 async with _channel("setup", next(numbers), monitors, detaching) as taken:
                     attaching.append(taken)
