@@ -19,6 +19,10 @@ class LabError(Exception):
     """A machine of the lab could not be built, started or spoken to."""
 
 
+class LabHalted(LabError):
+    """A machine does not answer any more, not even that a program took too long."""
+
+
 def say(text: str) -> None:
     """One line of progress for people, with the seconds since the program started."""
     print(f"[{time.monotonic() - _started:5.1f}s] {text}", file=sys.stderr, flush=True)

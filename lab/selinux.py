@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lab import cache, qmp, selinux_image
-from lab.cache import LabError
+from lab.cache import LabError, LabHalted
 from lab.debian import emulator
 
 MEMORY = 1024  # MiB
@@ -107,6 +107,7 @@ class Machine:
         self._overlay = self.folder / "disk.qcow2"
         cache.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", disk_format, "-b", disk, self._overlay])
         self._qemu: qmp.Qemu | None = None
+        self._halted = False
 
     @classmethod
     def booted(cls) -> "Machine":
@@ -260,9 +261,14 @@ class Machine:
     def _ask(self, op: str, payload: bytes = b"", *, wait: float = 60, **header: Any) -> tuple[dict[str, Any], bytes]:
         if self._qemu is None:
             raise LabError("the machine is off")
+        if self._halted:
+            raise LabHalted(f"the machine does not answer any more ({op})")
         try:
             self._qemu.frames.send({"op": op, **header}, payload)
             answer, data = self._qemu.frames.receive(wait + _ANSWER_GRACE)
+        except TimeoutError as error:
+            self._halted = True
+            raise LabHalted(f"the machine does not answer ({op}: {error})\n{self._qemu.logs()}") from error
         except (OSError, EOFError) as error:
             raise LabError(f"the machine does not answer ({op}: {error})\n{self._qemu.logs()}") from error
         if "error" in answer:

@@ -3,16 +3,24 @@
 import json
 from collections.abc import Iterator
 from compileall import compile_dir
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lab.cache import LabHalted
 from lab.selinux import Done, Machine
 from septum.host.selinux_types import OWN
 
 SOURCES = Path(__file__).parent.parent / "src"
 SEPTUM = "/opt/septum"
+# For tests that run a guest under KVM in the machine. QEMU's emulation of SVM (7.2) now and then, once in a dozen boots
+# of a guest, leaves the whole machine halted with its timer's interrupt pending and deliverable (IF=1, HLT=1, IRR set).
+# No other interrupt wakes it, so it is tried again with a machine anew. Where a program hangs and the machine lives,
+# the agent says so, and that is no such case.
+MAY_HALT = pytest.mark.flaky(reruns=3, only_rerun=["LabHalted"])
+KVM_PATIENCE = 90  # seconds for what takes 12 to 17 there
 RED = "s0:c1,c2"
 BLUE = "s0:c1,c4"
 
@@ -42,7 +50,8 @@ def machine_with_septum(request: pytest.FixtureRequest) -> Iterator[Machine]:
         yield machine
         if request.session.testsfailed > failed:
             machine.keep = True
-            machine.dmesg()
+            with suppress(LabHalted):
+                machine.dmesg()
 
 
 def inside(machine: Machine, program: str, *words: str, **more: Any) -> Done:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from septum.errors import Denied, Held, LedgerError
+from septum.errors import Changed, Denied, Held, LedgerError, OverQuota
 from septum.ledger.protocol import Ledger
-from septum.ledger.records import Entry, Guest, Hold, Realm
+from septum.ledger.records import Channel, Commit, Document, Entry, Guest, Happening, Hold, Put, Realm, Spend
 
 ACME = Realm("acme", (3,), 70003)
 BOLT = Realm("bolt", (4,), 70004)
@@ -250,6 +250,8 @@ class LedgerConformance:
         )
         assert ledger.guests(["running"]) == [running]
         assert ledger.guests(["starting", "stuck"]) == ledger.guests([]) == []
+        assert ledger.guests(["running"], "acme") == ledger.guests(realm="acme") == ledger.guests()
+        assert ledger.guests(["running"], "bolt") == ledger.guests(realm="bolt") == []
         ledger.end(one.uuid)
         assert [g.state for g in ledger.guests()] == ["ending"]
         ledger.end(one.uuid, "stuck")
@@ -570,3 +572,203 @@ class LedgerConformance:
             ledger.realms()
         with pytest.raises(LedgerError):
             ledger.advance("x")
+
+    # documents
+
+    def test_a_document_comes_back_as_it_was_put(self, ledger: Ledger, open_ledger: Callable[[], Ledger]) -> None:
+        body = {"deep": {"list": [1, 2.5, None, True, "ü"]}}
+        (made,) = ledger.commit(Commit((Put("image", "acme", "base", 0, body),)))
+        assert made[:3] == ("image", "acme", "base")
+        assert made.version > 0
+        other = open_ledger()
+        assert other.document("image", "acme", "base") == made == Document("image", "acme", "base", made.version, body)
+        assert other.document("image", "bolt", "base") is other.document("guest", "acme", "base") is None
+
+    def test_documents_are_listed_by_realm_and_id(self, ledger: Ledger) -> None:
+        names = [("bolt", "a"), ("acme", "b"), ("acme", "a"), ("", "z")]
+        ledger.commit(Commit(tuple(Put("image", realm, name, 0, {}) for realm, name in names)))
+        ledger.commit(Commit((Put("guest", "acme", "c", 0, {}),)))
+        assert [one[1:3] for one in ledger.documents("image")] == sorted(names)
+        assert [one.id for one in ledger.documents("image", "acme")] == ["a", "b"]
+        assert ledger.documents("image", "none") == ledger.documents("none") == []
+
+    def test_a_version_is_never_used_again(self, ledger: Ledger) -> None:
+        seen = []
+        for _ in range(3):
+            (made,) = ledger.commit(Commit((Put("image", "acme", "base", 0, {}),)))
+            (changed,) = ledger.commit(Commit((Put("image", "acme", "base", made.version, {"a": 1}),)))
+            assert ledger.commit(Commit((Put("image", "acme", "base", changed.version, None),))) == []
+            assert ledger.document("image", "acme", "base") is None
+            seen += [made.version, changed.version]
+        assert len(set(seen)) == 6
+
+    def test_a_change_is_made_of_what_was_seen_or_not_at_all(
+        self, ledger: Ledger, open_ledger: Callable[[], Ledger]
+    ) -> None:
+        one, two = ledger.commit(Commit((Put("image", "acme", "1", 0, {}), Put("image", "acme", "2", 0, {}))))
+        open_ledger().commit(Commit((Put("image", "acme", "2", two.version, {"other": 1}),)))
+        before = ledger.revision(), ledger.audit_verify(), ledger.events("acme"), ledger.spent("acme")
+        told = (Happening("acme", "x", {}, 9),)
+        stale: list[Commit] = [
+            Commit((Put("image", "acme", "1", one.version, None), Put("image", "acme", "2", two.version, {}))),
+            Commit((Put("image", "acme", "1", one.version, {}), Put("image", "acme", "2", 0, {}))),
+            Commit((Put("image", "acme", "3", 5, {}),)),
+            Commit((Put("image", "acme", "1", one.version, {}),), unchanged=(two,)),
+        ]
+        for commit in stale:
+            whole = commit._replace(spends=(Spend("acme", "disk", 1, 9),), happenings=told, audit=(("x", {}),))
+            with pytest.raises(Changed):
+                ledger.commit(whole)
+        assert (ledger.revision()[0], ledger.audit_verify(), ledger.events("acme"), ledger.spent("acme")) == (
+            before[0][0], *before[1:],
+        )  # fmt: skip
+        assert ledger.document("image", "acme", "1") == one
+
+    def test_a_documents_claim_has_one_holder(self, ledger: Ledger) -> None:
+        (one,) = ledger.commit(Commit((Put("image", "acme", "1", 0, {}, (("path", "/a"), ("path", "/b"))),)))
+        with pytest.raises(Held) as refusal:
+            ledger.commit(Commit((Put("image", "bolt", "1", 0, {}, (("path", "/b"),)),)))
+        assert (refusal.value.target, refusal.value.holder) == ("path /b", "image acme/1")
+        assert ledger.document("image", "bolt", "1") is None
+        assert ledger.claimants("path") == ledger.claimants("path", "/b") == [one]
+        assert ledger.claimants("path", "/c") == ledger.claimants("none") == []
+        # What a change does not name is free; and a claim goes over within one change.
+        two = Put("image", "bolt", "1", 0, {}, (("path", "/b"),))
+        (one, other) = ledger.commit(Commit((two, Put("image", "acme", "1", one.version, {}, (("path", "/a"),)))))
+        assert {one.realm, other.realm} == {"acme", "bolt"}
+        ledger.commit(Commit((Put("image", "acme", "1", other.version, None),)))
+        ledger.commit(Commit((Put("image", "bolt", "2", 0, {}, (("path", "/a"),)),)))
+
+    def test_sums_stay_within_their_bounds(self, ledger: Ledger) -> None:
+        ledger.commit(Commit(spends=(Spend("acme", "disk", 7, 10), Spend("acme", "guests", 1, 1))))
+        with pytest.raises(OverQuota, match="no more disk") as refusal:
+            ledger.commit(Commit(spends=(Spend("acme", "guests", -1, 0), Spend("acme", "disk", 4, 10))))
+        assert "quota of 10" in refusal.value.rule
+        assert ledger.spent("acme") == {"disk": 7, "guests": 1}
+        # A lower bound takes nothing away, and giving back is always possible.
+        ledger.commit(Commit(spends=(Spend("acme", "disk", -1, 0),)))
+        assert ledger.spent("acme")["disk"] == 6
+        with pytest.raises(LedgerError, match="more disk than it has"):
+            ledger.commit(Commit(spends=(Spend("acme", "disk", -7, 10),)))
+        assert ledger.spent("bolt") == {}
+
+    def test_events_are_numbered_for_each_realm_and_bounded(self, ledger: Ledger) -> None:
+        for number in range(5):
+            ledger.commit(Commit(happenings=(Happening("acme", "tick", {"n": number}, 3), Happening("", "x", {}, 3))))
+        found = ledger.events("acme")
+        assert [(one.seq, one.kind, one.fields) for one in found] == [(n + 1, "tick", {"n": n}) for n in (2, 3, 4)]
+        assert [one.seq for one in ledger.events("acme", 4)] == [5]
+        assert [one.seq for one in ledger.events("acme", 0, 2)] == [3, 4]
+        assert len(ledger.events("")) == 3
+        assert (ledger.last_event("acme"), ledger.last_event("bolt")) == (5, 0)
+        assert ledger.events("bolt") == []
+
+    def test_a_realm_comes_and_goes_with_its_documents(self, ledger: Ledger) -> None:
+        settings = Put("realm", "new", "new", 0, {})
+        with pytest.raises(Held):
+            ledger.commit(Commit((settings,), realm=Realm("new", (3,), -1)))
+        assert (ledger.realm("new"), ledger.document("realm", "new", "new")) == (None, None)
+        (made,) = ledger.commit(Commit((settings,), realm=Realm("new", (9,), 70009)))
+        assert ledger.realm("new") == Realm("new", (9,), 70009)
+        with pytest.raises(LedgerError, match="has documents still"):
+            ledger.commit(Commit(drop="new"))
+        ledger.admit(guest(9, "new"), claims(guest(9, "new")))
+        gone = Put("realm", "new", "new", made.version, None)
+        with pytest.raises(LedgerError, match="has guests still"):
+            ledger.commit(Commit((gone,), drop="new"))
+        assert ledger.document("realm", "new", "new") == made
+        ledger.end(guest(9).uuid)
+        ledger.release(guest(9).uuid)
+        ledger.commit(Commit((gone,), drop="new", spends=(Spend("new", "disk", 5, 9),)))
+        assert ledger.realm("new") is None
+        assert ledger.spent("new") == {}
+        assert ledger.taken("realm-code") == {"c3": "acme", "c4": "bolt"}
+        ledger.add_realm(Realm("newer", (9,), 70009))
+        with pytest.raises(LedgerError, match="no realm none"):
+            ledger.commit(Commit(drop="none"))
+
+    def test_a_commit_is_recorded_with_what_it_did(self, ledger: Ledger) -> None:
+        before = ledger.audit_verify()
+        ledger.commit(Commit((Put("image", "acme", "1", 0, {}),), audit=(("image.create", {"image": "1"}),)))
+        (record,) = ledger.audit_records(before)
+        assert ledger.audit_head() == (record.seq, record.digest)
+        assert (record.event, record.fields) == ("image.create", {"image": "1"})
+
+    # channels
+
+    def channel(self, source: Guest, target: Guest, **changes: Any) -> Channel:
+        made = Channel(
+            id=0,
+            link="l",
+            service="bolt/sql",
+            way="to-service",
+            source=source.uuid,
+            source_incarnation=source.incarnation,
+            source_realm=source.realm,
+            target=target.uuid,
+            target_incarnation=target.incarnation,
+            target_realm=target.realm,
+            kind="messages",
+            size=4096,
+            label="u:r:t:s0",
+            seqno=7,
+            carrier="memfd",
+            state="granted",
+        )
+        return made._replace(**changes)
+
+    def test_channels_are_numbered_and_never_again(self, ledger: Ledger, open_ledger: Callable[[], Ledger]) -> None:
+        one, other = self.start(ledger, 1), self.start(ledger, 2, realm="bolt")
+        row = self.channel(one, other)
+        made = ledger.open_channels([row, row._replace(way="from-service")], {"acme": 2, "bolt": 2})
+        assert made == [row._replace(id=1), row._replace(id=2, way="from-service")]
+        assert open_ledger().channels() == made
+        assert ledger.close_channels([1, 2, 3]) == 2
+        assert ledger.close_channels([1, 2]) == 0
+        assert [one.id for one in ledger.open_channels([row], {})] == [3]
+
+    def test_channels_of_a_realm_are_those_with_an_end_in_it(self, ledger: Ledger) -> None:
+        one, two, far = self.start(ledger, 1), self.start(ledger, 2), self.start(ledger, 3, realm="bolt")
+        ledger.open_channels([self.channel(one, far), self.channel(one, two), self.channel(far, far)], {})
+        assert [row.id for row in ledger.channels("acme")] == [1, 2]
+        assert [row.id for row in ledger.channels("bolt")] == [1, 3]
+        assert ledger.channels("nobody") == []
+
+    def test_a_quota_of_channels_counts_both_ends(self, ledger: Ledger) -> None:
+        one, far = self.start(ledger, 1), self.start(ledger, 3, realm="bolt")
+        row = self.channel(one, far)
+        ledger.open_channels([row], {"acme": 1, "bolt": 1})
+        for quota in ({"acme": 1}, {"bolt": 1}):
+            with pytest.raises(OverQuota) as refused:
+                ledger.open_channels([row], quota)
+            assert refused.value.target == f"realm {next(iter(quota))}"
+        with pytest.raises(OverQuota):
+            ledger.open_channels([row, row], {"acme": 2})
+        assert [row.id for row in ledger.channels()] == [1]
+
+    def test_a_channels_ends_are_guests_that_live(self, ledger: Ledger) -> None:
+        one, far = self.start(ledger, 1), self.start(ledger, 3, realm="bolt")
+        gone = far._replace(incarnation=far.incarnation + 1)
+        for row in (self.channel(one, gone), self.channel(gone, one)):
+            with pytest.raises(LedgerError, match="no"):
+                ledger.open_channels([row], {})
+        ledger.end(far.uuid)
+        with pytest.raises(LedgerError, match="live guest"):
+            ledger.open_channels([self.channel(one, far)], {})
+        platform = one._replace(uuid="", incarnation=0, realm="platform")
+        assert ledger.open_channels([self.channel(platform, one)], {})
+
+    def test_a_channels_state_changes_from_where_it_was(self, ledger: Ledger) -> None:
+        one, far = self.start(ledger, 1), self.start(ledger, 3, realm="bolt")
+        ledger.open_channels([self.channel(one, far)] * 2, {})
+        assert ledger.move_channels([1, 2, 9], "granted", "active") == 2
+        assert ledger.move_channels([1], "granted", "draining") == 0
+        assert ledger.move_channels([1], "active", "draining") == 1
+        assert [row.state for row in ledger.channels()] == ["draining", "active"]
+
+    def test_a_channel_keeps_no_guest_from_being_released(self, ledger: Ledger) -> None:
+        one = self.start(ledger, 1)
+        ledger.open_channels([self.channel(one, one)], {})
+        ledger.end(one.uuid)
+        ledger.release(one.uuid)
+        assert [row.source for row in ledger.channels()] == [one.uuid]

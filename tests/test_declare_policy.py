@@ -83,6 +83,9 @@ def door(direction: str) -> set[Access]:
             rules |= {(writer, channel, "septum_channel", "send"), (reader, channel, "septum_channel", "recv")}
             rules |= {(writer, segment, "file", name) for name in ("getattr", "read", "write", "map")}
             rules |= {(reader, segment, "file", name) for name in ("getattr", "read", "map")}
+            # How far the reader has read is the reader's to write.
+            rules |= {(reader, f"{segment}_mark", "file", name) for name in ("getattr", "read", "write", "map")}
+            rules |= {(writer, f"{segment}_mark", "file", name) for name in ("getattr", "read", "map")}
     return rules
 
 

@@ -30,7 +30,14 @@ MAY_IMPORT = {
     "monitor": set(),
     "ivc": {"labels", "monitor"},
     "guest": {"ivc"},
-    "cli": {"labels", "sepol", "policy", "declare", "ledger", "guests", "host", "launch", "attack", "access"},
+    "rendezvous": {"labels", "declare", "ledger", "host", "launch", "access", "daemon", "ivc"},
+    "picture": set(),
+    "analysis": {"labels", "sepol", "declare", "picture"},
+    "realms": {"labels", "ledger", "launch", "access", "monitor"},
+    "api": {"labels", "ledger", "launch", "access", "daemon", "realms"},
+    "client": set(),
+    "cli": {"labels", "sepol", "policy", "declare", "ledger", "guests", "host", "launch", "attack", "access", "client"}
+    | {"realms", "analysis", "picture"},
 }
 # The modules behind `septum run` load nothing that costs a start noticeably (measured: docs/launching.md).
 LAUNCH_PATH = ("labels", "ledger", "guests", "host", "launch")

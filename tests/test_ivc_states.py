@@ -128,10 +128,12 @@ def test_errors_name_the_channel_and_what_to_do() -> None:
 def test_public_names_are_pinned() -> None:
     assert septum.ivc.__all__ == [
         "PATIENCE", "SIZE_MAX", "SIZE_MIN", "Bell", "Carrier", "Half", "Incoming", "Kind", "MemfdCarrier", "MemfdGrant",
-        "Outgoing", "Reader", "Receiver", "Role", "Sender", "Sink", "Source", "State", "Terms", "Writer", "require",
+        "Outgoing", "Reader", "Receiver", "Role", "Sender", "Sink", "Source", "State", "StreamCarrier", "StreamGrant",
+        "Terms", "Writer", "require",
     ]  # fmt: skip
     assert septum_carriers.__all__ == [
         "Bell", "Carrier", "Half", "Incoming", "LineBell", "MemfdCarrier", "MemfdGrant", "Outgoing", "Sink", "Source",
+        "StreamCarrier", "StreamGrant",
     ]  # fmt: skip
     assert public(Sender) == [
         "close", "drain", "fileno", "limit", "send", "send_async", "send_many", "state", "terms", "try_send",

@@ -10,7 +10,17 @@ from lab import selinux_image
 from lab.selinux import GUEST_INITRD, GUEST_KERNEL, Avc, Machine
 from septum.host.selinux_types import LAUNCHER, WATCHER
 from septum.policy import marker, module
-from tests.labkit import SEPTUM, ask, guest_context, inside, label_in, machine_with_septum, wait_for_socket
+from tests.labkit import (
+    KVM_PATIENCE,
+    MAY_HALT,
+    SEPTUM,
+    ask,
+    guest_context,
+    inside,
+    label_in,
+    machine_with_septum,
+    wait_for_socket,
+)
 
 pytestmark = pytest.mark.lab
 
@@ -44,6 +54,7 @@ def refused(machine: Machine) -> list[Avc]:
     return [avc for avc in machine.avcs() if avc.denied and type_of(avc.source).startswith("septum_")]
 
 
+@MAY_HALT
 @pytest.mark.parametrize(("driver", "accel"), [("selinux", "kvm"), ("selinux,landlock", "kvm"), ("selinux", "tcg")])
 def test_a_guest_boots_to_its_init_and_nothing_is_refused(machine: Machine, driver: str, accel: str) -> None:
     machine.run(f"cp {GUEST_KERNEL} {GUEST_INITRD} /srv/vms; echo 'line of the disk' >/srv/vms/disk", check=True)
@@ -55,7 +66,10 @@ def test_a_guest_boots_to_its_init_and_nothing_is_refused(machine: Machine, driv
     guest = (
         "-kernel /srv/vms/vmlinuz -initrd /srv/vms/initrd -append 'console=ttyS0 quiet marker=up show=vda then=reboot'"
     )
-    done = machine.run(f"septum run --driver {driver} -- {qemu} {guest} </dev/null | cat", timeout=240)
+    done = machine.run(
+        f"septum run --driver {driver} -- {qemu} {guest} </dev/null | cat",
+        timeout=KVM_PATIENCE if accel == "kvm" else 240,
+    )
     assert "line of the disk" in done.output, done
     assert "up" in done.output
     machine.run("until septum ps --json | grep -q '^\\[\\]'; do sleep 0.2; done", timeout=60, check=True)

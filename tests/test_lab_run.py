@@ -8,6 +8,8 @@ import pytest
 from lab.selinux import GUEST_INITRD, GUEST_KERNEL, Done, Machine
 from septum.host.selinux_types import SVIRT
 from tests.labkit import (
+    KVM_PATIENCE,
+    MAY_HALT,
     SEPTUM,
     ask,
     content_context,
@@ -170,6 +172,7 @@ def test_an_image_has_one_guest_and_the_refusal_names_it(machine: Machine) -> No
     assert label_in(machine, red.disk) == label
 
 
+@MAY_HALT
 @pytest.mark.parametrize("stream", ["pipe", "terminal"])
 def test_a_guest_boots_confined_and_its_console_reaches_the_caller(machine: Machine, stream: str) -> None:
     qemu = "qemu-system-x86_64 -nodefaults -machine q35 -accel kvm -m 128 -display none -no-reboot -serial stdio"
@@ -177,7 +180,7 @@ def test_a_guest_boots_confined_and_its_console_reaches_the_caller(machine: Mach
     guest = "-kernel /srv/vms/vmlinuz -initrd /srv/vms/initrd -append 'console=ttyS0 quiet marker=confined then=reboot'"
     command = f"python3 -m septum run --driver selinux -- {qemu} {guest} </dev/null"
     if stream == "pipe":
-        done = machine.run(f"{command} | cat; exit ${{PIPESTATUS[0]}}", environment=PYTHON)
+        done = machine.run(f"{command} | cat; exit ${{PIPESTATUS[0]}}", environment=PYTHON, timeout=KVM_PATIENCE)
     else:
-        done = machine.run(["script", "-qec", command, "/dev/null"], environment=PYTHON)
+        done = machine.run(["script", "-qec", command, "/dev/null"], environment=PYTHON, timeout=KVM_PATIENCE)
     assert (done.status, "confined" in done.output) == (0, True), done

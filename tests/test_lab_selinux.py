@@ -7,7 +7,7 @@ import pytest
 
 from lab.cache import LabError
 from lab.selinux import GUEST_INITRD, GUEST_KERNEL, Avc, Done, Machine, parse_avcs
-from tests.labkit import BLUE, RED, guest_context, image_context, machine_with_septum
+from tests.labkit import BLUE, KVM_PATIENCE, MAY_HALT, RED, guest_context, image_context, machine_with_septum
 
 LOG = """\
 [  1.1] audit: type=1400 audit(1.5:9): avc:  denied  { read write } for  pid=9 comm="cat" name="a b" dev="vda" ino=3 \
@@ -90,10 +90,12 @@ def test_files_go_in_and_out(machine: Machine, tmp_path: Path) -> None:
         machine.read("/nowhere")
 
 
-def test_a_guest_boots_inside(machine: Machine) -> None:
+@MAY_HALT
+def test_a_guest_boots_inside() -> None:
     argv = ["qemu-system-x86_64", "-nodefaults", "-machine", "q35", "-accel", "kvm", "-m", "128", "-display", "none"]
     argv += ["-no-reboot", "-serial", "stdio", "-kernel", GUEST_KERNEL, "-initrd", GUEST_INITRD]
-    done = machine.run([*argv, "-append", "console=ttyS0 quiet marker=inside then=reboot"])
+    with Machine.restored() as machine:
+        done = machine.run([*argv, "-append", "console=ttyS0 quiet marker=inside then=reboot"], timeout=KVM_PATIENCE)
     assert "inside" in done.output
 
 

@@ -1,4 +1,4 @@
-"""Writes docs/man/septum.1, septum-qemu.1 and septumd.8: ``python tools/man.py``.
+"""Writes docs/man/septum.1, septum-qemu.1, septumd.8 and septum-apid.8: ``python tools/man.py``.
 
 Verbs, options and their help come from the parsers, the rest is here. A test compares the files with what this gives.
 """
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from septum import __version__
+from septum.api import main as apid
 from septum.cli.main import VERBS, verb
 from septum.daemon.main import HELP, arguments
 
@@ -58,6 +59,11 @@ _DAEMON_FILES = (
     ("septumd.sock", "in the state folder: where it listens, unless it was passed a socket or \\-\\-socket"),
     ("standalone.policy", "in the state folder: the policy for libsepol"),
     ("decisions/", "in the state folder: the record"),
+)
+_APID_FILES = (
+    ("platform.sock", "in the state folder: the platform's socket"),
+    ("realms/NAME.sock", "in the state folder: a realm's"),
+    ("/var/lib/septum\\-realms/NAME/", "a realm's images"),
 )
 _STATUS = (
     ("125", "septum failed, or a rule forbids it; nothing runs"),
@@ -160,13 +166,40 @@ def septumd() -> str:
     return "\n".join(lines) + "\n"
 
 
+def septum_apid() -> str:
+    """The page septum-apid(8)."""
+    parser = ArgumentParser(prog="septum-apid")
+    apid.arguments(parser)
+    lines = [f'.TH SEPTUM-APID 8 "" "septum {__version__}" "septum"', ".SH NAME", f"septum-apid \\- {roff(apid.HELP)}"]
+    lines += [".SH SYNOPSIS", ".B septum-apid", "[options]", ".SH DESCRIPTION"]
+    lines += [
+        "Owners and their guests over HTTP. It asks",
+        ".BR septumd (8)",
+        "for each decision, and starts guests by",
+        ".BR septum (1).",
+        "Guests run on when it ends; started again, it finishes or undoes what was under way.", ".SH OPTIONS",
+    ]  # fmt: skip
+    for action in parser._actions:
+        if action.dest != "help":
+            lines += _option(parser, action)
+    lines += [*_table("ENVIRONMENT", _ENVIRONMENT[:1]), *_table("FILES", _APID_FILES)]
+    lines += _table("EXIT STATUS", (("0", "it was told to stop"), ("125", "it can't start, or it failed"), _STATUS[-1]))
+    lines += [".SH SEE ALSO", ".BR septum (1),", ".BR septumd (8)"]
+    return "\n".join(lines) + "\n"
+
+
 def pages() -> dict[str, str]:
     """File name → content, whatever SEPTUM_* is set here."""
     saved = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("SEPTUM_")}
     columns = os.environ.get("COLUMNS")
     try:
         os.environ["COLUMNS"] = "200"
-        return {"septum.1": septum(), "septum-qemu.1": septum_qemu(), "septumd.8": septumd()}
+        return {
+            "septum.1": septum(),
+            "septum-qemu.1": septum_qemu(),
+            "septumd.8": septumd(),
+            "septum-apid.8": septum_apid(),
+        }
     finally:
         os.environ.update(saved)
         if columns is None:

@@ -13,8 +13,11 @@
     │   ├── PolicyError                  a policy that does not compile, can't be read, or is none
     │   │   └── PolicyLacks              a policy without a class or a permission that septum decides by
     │   ├── DeclarationError             a platform's declaration that can't be understood, or contradicts itself
+    │   ├── SnapshotError                a platform's snapshot, or goals, that can't be understood
     │   ├── Held                         somebody else has it
+    │   ├── Changed                      somebody else changed it meanwhile
     │   ├── Exhausted                    none left
+    │   │   └── OverQuota                a realm may have no more of it
     │   ├── MessageError                 bytes on septumd's socket that its protocol does not know
     │   ├── Unenforceable                nothing on this host can enforce what was asked
     │   └── UnknownName                  a class, permission or boolean that the policy does not have
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ArgvError",
     "CannotExecute",
+    "Changed",
     "ChannelBusy",
     "ChannelClosed",
     "ChannelDenied",
@@ -81,9 +85,11 @@ __all__ = [
     "MonitorRefused",
     "MonitorTimeout",
     "NotFound",
+    "OverQuota",
     "PolicyError",
     "PolicyLacks",
     "SeptumError",
+    "SnapshotError",
     "Unenforceable",
     "UnknownName",
     "UsageError",
@@ -217,12 +223,24 @@ class PolicyLacks(PolicyError):
     """A policy without a class or a permission that septum decides by; the message names each."""
 
 
+class SnapshotError(Denied):
+    """A platform's snapshot, or goals, that can't be understood."""
+
+
 class Held(Denied):
     """Somebody else has it; `holder` says who."""
 
 
 class Exhausted(Denied):
     """None left, of what the message names."""
+
+
+class OverQuota(Exhausted):
+    """A realm may have no more of it; `rule` says how much it may have."""
+
+
+class Changed(Denied):
+    """It is not any more what the caller has seen: somebody else changed it meanwhile."""
 
 
 class MessageError(Denied):

@@ -109,6 +109,32 @@ class Client:
         """
         return self._facts("status")
 
+    def watch(self, seqno: int) -> None:
+        """Asks to be told when the policy is not any more the one of this number, or nothing can be decided. Until
+        `watched` has taken the answer, nothing else may be asked on this connection.
+
+        Raises:
+            HostError: the connection broke.
+        """
+        try:
+            self._socket.sendall(wire.frame(f"watch\t{seqno}".encode()))
+        except OSError as error:
+            raise self._broken(error) from error
+
+    def watched(self) -> int:
+        """The answer to `watch`: the number of the policy in force. `fileno` polls readable when it has come.
+
+        Raises:
+            Denied: this process may not ask for it.
+            HostError: the connection broke.
+        """
+        _, facts = self._answer()
+        return int(json.loads(facts)["seqno"])
+
+    def fileno(self) -> int:
+        """Of the connection."""
+        return self._socket.fileno()
+
     def _connect(self) -> None:
         directory = -1
         try:
@@ -135,6 +161,9 @@ class Client:
             pass  # the daemon closed it, and has said why
         except OSError as error:
             raise self._broken(error) from error
+        return self._answer()
+
+    def _answer(self) -> list[Any]:
         head, *lines = self._receive().split("\n")
         fields = head.split("\t")
         if fields[0] == "error":

@@ -6,8 +6,11 @@ same way, with a level that nobody's includes, and is denied.
 
 | object | class | who bears the context |
 |---|---|---|
-| ``guest:REALM/NAME`` | septum_guest | a guest, until it was put back |
+| ``guest:REALM/NAME`` | septum_guest | a guest; one that does not run bears its realm's level |
 | ``realm:NAME`` | septum_realm | a realm |
+| ``image:REALM/NAME``, ``device:REALM/NAME`` | septum_image, septum_device | what a realm keeps: its level |
+| ``guests:REALM``, ``images:REALM``, ``devices:REALM`` | the same | all of a kind: what is asked before one is made |
+| ``realms:`` | septum_realm | the same for realms |
 | ``policy:``, ``category:``, ``broker:``, ``audit:`` | septum_policy, … | the platform: there is one of each |
 """
 
@@ -15,10 +18,10 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from septum.errors import Denied
-from septum.labels import CategorySet, Level
+from septum.labels import CategorySet, Level, RealmScheme
 from septum.ledger.protocol import Ledger
 
-__all__ = ["DEFAULT_CONTEXTS", "Contexts", "Target", "of_uid", "resolve"]
+__all__ = ["DEFAULT_CONTEXTS", "Contexts", "Target", "of_orchestrator", "of_uid", "resolve"]
 
 
 class Contexts(NamedTuple):
@@ -26,8 +29,10 @@ class Contexts(NamedTuple):
 
     Attributes:
         platform: whole context of whoever administers the host.
-        guest: of a guest, without a level.
+        guest, orchestrator: of a guest, and of one that acts for its realm, without a level.
         realm: of a realm, without a level.
+        image, device: of what a realm keeps for its guests, without a level.
+        realms: whole context of all realms together.
         policy, category, broker, audit: whole contexts of the platform's single objects.
         nothing: a level that no guest, realm or orchestrator includes.
     """
@@ -35,6 +40,10 @@ class Contexts(NamedTuple):
     platform: str = "system_u:system_r:septum_daemon_t:s0-s0:c0.c1023"
     guest: str = "system_u:system_r:septum_vm.process"
     realm: str = "system_u:object_r:septum_realm_t"
+    orchestrator: str = "system_u:system_r:septum_orchestrator.process"
+    image: str = "system_u:object_r:septum_vm.image"
+    device: str = "system_u:object_r:septum_vm.device"
+    realms: str = "system_u:object_r:septum_realm_t:s0"
     policy: str = "system_u:object_r:septum_policy_t:s0"
     category: str = "system_u:object_r:septum_category_t:s0"
     broker: str = "system_u:object_r:septum_broker_t:s0"
@@ -100,25 +109,81 @@ def of_uid(ledger: Ledger, contexts: Contexts, uid: int, platform: int) -> str:
     return f"{contexts.guest}:{bearer.level}" if bearer else ""
 
 
+def of_orchestrator(ledger: Ledger, contexts: Contexts, scheme: RealmScheme, realm: str) -> str:
+    """The context of whoever acts for a realm: its clearance is that of the realm's orchestrator.
+
+    Args:
+        ledger: knows the realm's code.
+        contexts: types for it.
+        scheme: of the ledger.
+        realm: its name.
+
+    Returns:
+        A context; one whose level includes nothing of anybody's where there is no such realm.
+
+    Raises:
+        LedgerError: the ledger can't be read.
+    """
+    there = ledger.realm(realm)
+    level = scheme.orchestrator_range(CategorySet(there.categories)) if there else contexts.nothing
+    return f"{contexts.orchestrator}:{level}"
+
+
 def _guest(ledger: Ledger, contexts: Contexts, name: str) -> Target:
     bearer = ledger.bearer("name", name)
+    realm, _, own = name.partition("/")
+    defined = ledger.document("guest", realm, own)
+    code = _level(ledger, contexts, realm if defined else "")
     return Target(
-        f"{contexts.guest}:{bearer.level if bearer else contexts.nothing}", "septum_guest", bearer is not None
+        f"{contexts.guest}:{bearer.level if bearer else code}",
+        "septum_guest",
+        bearer is not None or defined is not None,
     )
 
 
 def _realm(ledger: Ledger, contexts: Contexts, name: str) -> Target:
+    return Target(f"{contexts.realm}:{_level(ledger, contexts, name)}", "septum_realm", ledger.realm(name) is not None)
+
+
+def _kept(kind: str) -> Callable[[Ledger, Contexts, str], Target]:
+    """What a realm keeps as a document of this kind."""
+
+    def find(ledger: Ledger, contexts: Contexts, name: str) -> Target:
+        realm, _, own = name.partition("/")
+        there = ledger.document(kind, realm, own) is not None
+        level = _level(ledger, contexts, realm if there else "")
+        return Target(f"{getattr(contexts, kind)}:{level}", f"septum_{kind}", there)
+
+    return find
+
+
+def _all(kind: str) -> Callable[[Ledger, Contexts, str], Target]:
+    """All of a kind that a realm has."""
+
+    def find(ledger: Ledger, contexts: Contexts, realm: str) -> Target:
+        there = ledger.realm(realm) is not None
+        return Target(f"{getattr(contexts, kind)}:{_level(ledger, contexts, realm)}", f"septum_{kind}", there)
+
+    return find
+
+
+def _level(ledger: Ledger, contexts: Contexts, name: str) -> str:
     realm = ledger.realm(name)
-    level = str(Level(0, CategorySet(realm.categories))) if realm else contexts.nothing
-    return Target(f"{contexts.realm}:{level}", "septum_realm", realm is not None)
+    return str(Level(0, CategorySet(realm.categories))) if realm else contexts.nothing
 
 
 _KINDS: Final[dict[str, Callable[[Ledger, Contexts, str], Target]]] = {
     "guest": _guest,
     "realm": _realm,
+    "image": _kept("image"),
+    "device": _kept("device"),
+    "guests": _all("guest"),
+    "images": _all("image"),
+    "devices": _all("device"),
+    "realms": lambda _, contexts, name: Target(contexts.realms, "septum_realm", True),
     "policy": lambda _, contexts, name: Target(contexts.policy, "septum_policy", True),
     "category": lambda _, contexts, name: Target(contexts.category, "septum_category", True),
     "broker": lambda _, contexts, name: Target(contexts.broker, "septum_broker", True),
     "audit": lambda _, contexts, name: Target(contexts.audit, "septum_audit", True),
 }
-_SINGLE: Final = frozenset({"policy", "category", "broker", "audit"})
+_SINGLE: Final = frozenset({"realms", "policy", "category", "broker", "audit"})

@@ -15,14 +15,19 @@ __all__ = ["bind", "lock"]
 _BACKLOG: Final = 1024
 
 
-def lock(folder: str) -> int:
+def lock(folder: str, name: str = LOCK, program: str = "septumd") -> int:
     """Takes the lock of a state folder; returns the descriptor that holds it.
+
+    Args:
+        folder: the state folder.
+        name: of the lock in it.
+        program: of which there is one for each folder.
 
     Raises:
         Held: another septumd has it.
         HostError: the file can't be opened.
     """
-    path = os.path.join(folder, LOCK)
+    path = os.path.join(folder, name)
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
@@ -33,7 +38,7 @@ def lock(folder: str) -> int:
         holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
         os.close(fd)
         raise Held(
-            "another septumd serves this state folder",
+            f"another {program} serves this state folder",
             target=folder,
             holder=f"pid {holder}" if holder else "",
             rule="one daemon for each state folder",
@@ -44,12 +49,13 @@ def lock(folder: str) -> int:
     return fd
 
 
-def bind(path: str, mode: int) -> socket.socket:
+def bind(path: str, mode: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
     """Listens at a path. Only for whoever holds the lock: a socket of a daemon that is gone is replaced.
 
     Args:
         path: of the socket; its folder must be closed to others, so that nobody puts another one in its place.
         mode: of the socket's file: 0o600, or 0o666 to let guests ask.
+        kind: of the socket.
 
     Raises:
         LedgerError: the folder is not safe.
@@ -58,11 +64,11 @@ def bind(path: str, mode: int) -> socket.socket:
     """
     folder, name = os.path.split(os.path.abspath(path))
     directory = -1
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    listener = socket.socket(socket.AF_UNIX, kind | socket.SOCK_CLOEXEC)
     try:
         directory = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         _check_folder(os.fstat(directory), folder)
-        _clear(directory, name, path)
+        _clear(directory, name, path, kind)
         before = os.umask(0o777 & ~mode)
         try:
             listener.bind(wire.address(directory, name))
@@ -92,7 +98,7 @@ def _check_folder(facts: os.stat_result, folder: str) -> None:
         )
 
 
-def _clear(directory: int, name: str, path: str) -> None:
+def _clear(directory: int, name: str, path: str, kind: socket.SocketKind) -> None:
     """Removes what a daemon that was killed has left."""
     try:
         facts = os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -106,7 +112,7 @@ def _clear(directory: int, name: str, path: str) -> None:
             rule="only a socket of the caller's own is replaced",
             remedy="see what it is, and remove it or name another path with --socket",
         )
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
+    with socket.socket(socket.AF_UNIX, kind | socket.SOCK_CLOEXEC) as probe:
         probe.setblocking(False)
         try:
             probe.connect(wire.address(directory, name))

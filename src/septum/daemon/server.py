@@ -28,6 +28,7 @@ _IN: Final = select.EPOLLIN
 _OUT: Final = select.EPOLLOUT
 _GONE: Final = select.EPOLLHUP | select.EPOLLERR
 _TICK: Final = 0.5  # seconds
+_WATCH: Final = 0.03  # the same while somebody wants to be told of another policy
 _ACCEPTS: Final = 64  # in one round
 
 
@@ -144,6 +145,8 @@ class Server:
         now = time.monotonic()
         if self._ready:
             self._answer(now)
+        if self._service.watched:
+            self._tell(self._service.changed())
         if now >= self._next_tick:
             self._tick(now)
 
@@ -252,10 +255,11 @@ class Server:
         return self._epoll.poll(timeout)
 
     def _timeout(self) -> float:
+        most = _WATCH if self._service.watched else _TICK
         if not self._ready:
-            return _TICK
+            return most
         now = time.monotonic()
-        return min(_TICK, max(0.0, min(client.resume for client in self._ready.values()) - now))
+        return min(most, max(0.0, min(client.resume for client in self._ready.values()) - now))
 
     # Clients come and go
 
@@ -335,6 +339,9 @@ class Server:
     def _loaded(self) -> None:
         told = self._service.loaded()
         self._watch_engine()
+        self._tell([*told, *self._service.changed()])
+
+    def _tell(self, told: Iterable[tuple[Connection, bytes]]) -> None:
         for client, body in told:
             client.parked = False
             self._send(client, body)

@@ -75,6 +75,7 @@ class Service:
         self._full: dict[str, float] = {}
         self._attempt = 0
         self._revive_at = 0.0
+        self._watching: list[tuple[Connection, int]] = []
         self._verbs: dict[str, Callable[[Connection], Answer | None]] = {"status": self._status, "reload": self._reload}
 
     # Messages
@@ -101,6 +102,9 @@ class Service:
                 )
             self._charge(client, 1, now)
             return self._hello(client)
+        if verb == "watch" and len(fields) == 1 and fields[0].isdecimal():
+            self._charge(client, 1, now)
+            return self._watch(client, int(fields[0]))
         if fields or verb not in self._verbs:
             raise MessageError(f"{verb[:40]!a} is no message that is understood here")
         self._charge(client, 1, now)
@@ -151,6 +155,42 @@ class Service:
         self.desk.permit(client.asker, "septum_policy", "load", self.manager.contexts.policy, "load a policy")
         client.parked = True
         self._later.append(client)
+
+    # Those who want to know when decisions may have changed
+
+    @property
+    def watched(self) -> bool:
+        """Somebody waits to be told."""
+        return bool(self._watching)
+
+    def _watch(self, client: Connection, seqno: int) -> Answer | None:
+        self.desk.permit(client.asker, "septum_broker", "introspect", self.manager.contexts.broker, "watch its policy")
+        if seqno != self.manager.seqno:
+            return self._number()
+        client.parked = True
+        self._watching = [(one, told) for one, told in self._watching if one.sock.fileno() >= 0]
+        self._watching.append((client, seqno))
+        return None
+
+    def changed(self) -> list[tuple[Connection, bytes]]:
+        """What to tell to those that watch: their policy is not in force any more, or nothing can be decided.
+
+        The kernel's policy is loaded by others, so it is looked at here.
+        """
+        if not self._watching:
+            return []
+        try:
+            self.manager.token()
+            gone = False
+        except SeptumError:
+            gone = True
+        body = self._number().body
+        due = [client for client, seqno in self._watching if gone or seqno != self.manager.seqno]
+        self._watching = [(client, seqno) for client, seqno in self._watching if client not in due]
+        return [(client, body) for client in due]
+
+    def _number(self) -> Answer:
+        return self.desk.facts({"seqno": self.manager.seqno})
 
     # Rates
 

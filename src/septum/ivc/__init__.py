@@ -3,7 +3,19 @@
 docs/ring.md has the layout, what is promised against a hostile other end, and what it costs.
 """
 
-from septum.ivc.carriers import Bell, Carrier, Half, Incoming, MemfdCarrier, MemfdGrant, Outgoing, Sink, Source
+from septum.ivc.carriers import (
+    Bell,
+    Carrier,
+    Half,
+    Incoming,
+    MemfdCarrier,
+    MemfdGrant,
+    Outgoing,
+    Sink,
+    Source,
+    StreamCarrier,
+    StreamGrant,
+)
 from septum.ivc.ends import PATIENCE
 from septum.ivc.messages import Receiver, Sender
 from septum.ivc.states import State, require
@@ -29,6 +41,8 @@ __all__ = [
     "Sink",
     "Source",
     "State",
+    "StreamCarrier",
+    "StreamGrant",
     "Terms",
     "Writer",
     "require",

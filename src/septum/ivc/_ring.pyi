@@ -11,6 +11,7 @@ POISONED: Final[int]
 TOO_LONG: Final[int]
 BUSY: Final[int]
 FLOOD: Final[int]
+CUT_OFF: Final[int]
 
 class Mapping:
     def __new__(cls, fd: int, length: int, writable: bool, offset: int = 0) -> Mapping: ...

@@ -44,6 +44,7 @@ _FAULTS: Final = (
     "its state is none that there is",
     "it says that this end broke the rules",
     "it rings without news",
+    "the channel was cut",
 )
 """In the order of `enum ring_fault` in ring.h."""
 
@@ -153,8 +154,10 @@ class End:
             raise ChannelBusy("this end of the channel is in use", target=self._terms.name)
         elif status == _ring.TOO_LONG:
             raise self._too_long(need)
+        elif status == _ring.POISONED:
+            self._end(State.LOST if self._half.fault == _ring.CUT_OFF else State.POISONED)
         else:
-            self._end(State.POISONED if status == _ring.POISONED else State.CLOSED)
+            self._end(State.CLOSED)
         raise self._over()
 
     def _too_long(self, need: int) -> ChannelDenied:

@@ -17,7 +17,7 @@ static int fill(PyObject *module)
         long value;
     } numbers[] = {
         {"AGAIN", RING_AGAIN}, {"FINISHED", RING_FINISHED}, {"POISONED", RING_POISONED}, {"TOO_LONG", RING_TOO_LONG},
-        {"BUSY", BUSY},        {"FLOOD", RING_FLOOD},
+        {"BUSY", BUSY},        {"FLOOD", RING_FLOOD}, {"CUT_OFF", RING_CUT_OFF},
     };
 
     for (size_t at = 0; at < sizeof numbers / sizeof *numbers; at++)

@@ -14,13 +14,17 @@ static int next(End *self, struct ring_frame *frame, bool may_spin)
     return status == RING_AGAIN && may_spin && spin(self) ? ring_next(&self->end, frame) : status;
 }
 
+/* NULL without an exception: the channel was cut meanwhile. */
 static PyObject *take(End *self, const struct ring_frame *frame)
 {
     PyObject *data = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)frame->length);
 
     if (data != NULL) {
         copy(self, PyBytes_AsString(data), frame->payload, frame->length);
-        ring_consume(&self->end, frame->length);
+        if (ring_whole(&self->end) == RING_OK)
+            ring_consume(&self->end, frame->length);
+        else
+            Py_CLEAR(data);
     }
     return data;
 }
@@ -37,6 +41,8 @@ static PyObject *rx_get(End *self, PyObject *may_spin)
     if ((status = next(self, &frame, may_spin == Py_True)) != RING_OK)
         return answer(self, status, before);
     data = take(self, &frame);
+    if (data == NULL && self->end.fault != RING_SOUND)
+        return answer(self, RING_POISONED, before);
     if (data != NULL && publish(self) < 0) {
         Py_DECREF(data);
         return NULL;
@@ -70,6 +76,10 @@ static PyObject *rx_get_many(End *self, PyObject *const *args, Py_ssize_t count)
     while (found != NULL && status == RING_OK) {
         PyObject *data = take(self, &frame);
 
+        if (data == NULL && self->end.fault != RING_SOUND) {
+            status = RING_POISONED;
+            break;
+        }
         if (data == NULL || PyList_Append(found, data) < 0)
             Py_CLEAR(found);
         Py_XDECREF(data);
@@ -83,6 +93,10 @@ static PyObject *rx_get_many(End *self, PyObject *const *args, Py_ssize_t count)
     if (ring_publish(&self->end) && tell_whatever(self, found == NULL))
         Py_CLEAR(found);
     self->busy = false;
+    if (found != NULL && status == RING_POISONED && PyList_Size(found) == 0) {
+        Py_DECREF(found);
+        return answer(self, status, before);
+    }
     if (found != NULL && status == RING_POISONED && before == RING_SOUND && tell(self) < 0)
         Py_CLEAR(found);
     return found;
@@ -110,7 +124,8 @@ static PyObject *rx_get_into(End *self, PyObject *const *args, Py_ssize_t count)
         status = RING_TOO_LONG;
     if (status == RING_OK) {
         copy(self, view.buf, frame.payload, frame.length);
-        ring_consume(&self->end, frame.length);
+        if ((status = ring_whole(&self->end)) == RING_OK)
+            ring_consume(&self->end, frame.length);
     }
     PyBuffer_Release(&view);
     if (status != RING_OK)

@@ -111,9 +111,16 @@ int ring_poison(struct ring_end *end, enum ring_fault fault)
 {
     if (end->fault == RING_SOUND) {
         end->fault = fault;
-        set_state(end, RING_BROKEN);
+        if (fault != RING_CUT_OFF)
+            set_state(end, RING_BROKEN);
     }
     return RING_POISONED;
+}
+
+/* Whether who set the channel up has cut it. The other end can't write this word, so it can't undo the cut. */
+static inline bool cut(const struct ring_end *end)
+{
+    return atomic_load_explicit(&end->own->state, memory_order_relaxed) == RING_CUT;
 }
 
 /* Loads the other end's index once, and takes it over if it can be true. */
@@ -121,6 +128,8 @@ static int look(struct ring_end *end)
 {
     uint64_t index = atomic_load_explicit(&end->peer->index, memory_order_acquire);
 
+    if (cut(end))
+        return ring_poison(end, RING_CUT_OFF);
     if (index < end->theirs)
         return ring_poison(end, RING_INDEX_BACK);
     if (end->role == RING_PRODUCER ? index > end->published : index - end->mine > end->size)
@@ -141,6 +150,8 @@ static int peer_state(struct ring_end *end)
         return RING_FINISHED;
     case RING_BROKEN:
         return ring_poison(end, RING_PEER_BROKE);
+    case RING_CUT:
+        return ring_poison(end, RING_CUT_OFF);
     default:
         return ring_poison(end, RING_STATE);
     }
@@ -165,6 +176,8 @@ int ring_reserve(struct ring_end *end, uint64_t length, uint8_t **payload)
         return RING_POISONED;
     if (length > ring_limit(end))
         return RING_TOO_LONG;
+    if (cut(end))
+        return ring_poison(end, RING_CUT_OFF);
     if ((status = peer_state(end)) != RING_OK)
         return status;
     whole = span(end, length, &padding);
@@ -283,7 +296,8 @@ static bool want(struct ring_end *end, uint64_t past)
     atomic_store_explicit(&end->own->wanted, past, memory_order_relaxed);
     atomic_thread_fence(memory_order_seq_cst); /* the other half of the one in ring_publish */
     return atomic_load_explicit(&end->peer->index, memory_order_relaxed) > past ||
-           atomic_load_explicit(&end->peer->state, memory_order_relaxed) != RING_OPEN || end->fault != RING_SOUND;
+           atomic_load_explicit(&end->peer->state, memory_order_relaxed) != RING_OPEN || cut(end) ||
+           end->fault != RING_SOUND;
 }
 
 bool ring_want(struct ring_end *end, uint64_t need)
@@ -333,7 +347,7 @@ static uint64_t nanoseconds(void)
 static inline bool moved(const struct ring_end *end)
 {
     return atomic_load_explicit(&end->peer->index, memory_order_relaxed) != end->theirs ||
-           atomic_load_explicit(&end->peer->state, memory_order_relaxed) != RING_OPEN;
+           atomic_load_explicit(&end->peer->state, memory_order_relaxed) != RING_OPEN || cut(end);
 }
 
 bool ring_spin(struct ring_end *end)
@@ -386,6 +400,12 @@ int ring_put(struct ring_end *end, const void *data, uint64_t length)
     return status;
 }
 
+int ring_whole(struct ring_end *end)
+{
+    atomic_thread_fence(memory_order_acquire);
+    return cut(end) ? ring_poison(end, RING_CUT_OFF) : RING_OK;
+}
+
 int ring_get(struct ring_end *end, void *data, uint64_t room, uint32_t *length)
 {
     struct ring_frame frame;
@@ -396,6 +416,8 @@ int ring_get(struct ring_end *end, void *data, uint64_t room, uint32_t *length)
     if (frame.length > room)
         return RING_TOO_LONG;
     memcpy(data, frame.payload, frame.length);
+    if ((status = ring_whole(end)) != RING_OK)
+        return status;
     ring_consume(end, frame.length);
     *length = frame.length;
     return RING_OK;
@@ -431,6 +453,8 @@ int ring_read(struct ring_end *end, void *data, uint64_t room, uint64_t *length)
     if (part > room)
         part = room;
     memcpy(data, end->begun.payload + end->offset, part);
+    if (ring_whole(end) != RING_OK)
+        return RING_POISONED;
     end->offset += part;
     *length = part;
     if (end->offset == end->begun.length)

@@ -5,7 +5,8 @@
  *
  * Two segments, split by writer. The producer writes the first and may only read the second; the consumer the other way
  * round. Whatever lies in the other end's segment can change at any moment, so it is loaded once, with one atomic load,
- * and checked afterwards. An end never reads its own segment back.
+ * and checked afterwards. An end never reads its own segment back, but for one word: its own state, in which nobody but
+ * whoever set the channel up can write RING_CUT. So an end that has no reason to sleep learns of the cut too.
  */
 #ifndef SEPTUM_RING_H
 #define SEPTUM_RING_H
@@ -25,7 +26,7 @@
 
 enum ring_role { RING_PRODUCER = 1, RING_CONSUMER = 2 };
 enum ring_kind { RING_MESSAGES = 1, RING_BYTES = 2 };
-enum ring_state { RING_OPEN = 0, RING_DONE = 1, RING_BROKEN = 2 };
+enum ring_state { RING_OPEN = 0, RING_DONE = 1, RING_BROKEN = 2, RING_CUT = 3 };
 enum ring_type { RING_DATA = 1, RING_PAD = 2 };
 
 /* The first page of a segment. */
@@ -65,6 +66,7 @@ enum ring_fault {
     RING_STATE,        /* its state is none, or went back */
     RING_PEER_BROKE,   /* it says that this end broke the rules */
     RING_FLOOD,        /* it rings without news; found by who owns the bell */
+    RING_CUT_OFF,      /* nothing: who set the channel up has cut it */
 };
 
 /* A frame that was checked, and where its payload lies. The payload can still change: copy, then parse. */
@@ -112,6 +114,10 @@ void ring_commit(struct ring_end *end, uint32_t length);
 /* Consumer: the next frame, which stays the next one until `ring_consume`. */
 int ring_next(struct ring_end *end, struct ring_frame *frame);
 void ring_consume(struct ring_end *end, uint32_t length);
+
+/* Consumer, after it has copied and before it believes: RING_OK, unless the channel was cut meanwhile. Who cuts it
+ * overwrites the data afterwards, so a copy that ended before the cut can be seen is whole. */
+int ring_whole(struct ring_end *end);
 
 /* Either: lets the other end see all that was committed or consumed. True: it sleeps, ring its bell. */
 bool ring_publish(struct ring_end *end);

@@ -47,18 +47,41 @@ def realm_of(ledger: Ledger, name: str, foreign: Foreign, *, groups: bool) -> Re
     there = ledger.realm(name)
     if there is not None:
         return there
+    made: list[Realm] = []
+    try:
+        enter_realm(ledger, name, foreign, lambda realm: made.append(ledger.add_realm(realm)), groups=groups)
+        return made[0]
+    except Held:
+        there = ledger.realm(name)
+        if there is None:
+            raise
+        return there
+
+
+def enter_realm(ledger: Ledger, name: str, foreign: Foreign, enter: Callable[[Realm], object], *, groups: bool) -> None:
+    """Enters a new realm with a code and a group that nobody else has.
+
+    Args:
+        ledger: to look in.
+        name: letters, digits, ``-``, ``_``, ``.``.
+        foreign: labels of others that the code has to avoid.
+        enter: claims all of it; called again with another code where that was taken a moment ago.
+        groups: the realm gets a group, for what its guests share.
+
+    Raises:
+        Denied: the name can't be a realm's.
+        Held: there is such a realm.
+        Exhausted: no code is left.
+    """
     check_name(name, "realm")
     for _ in range(_TRIES):
         code = draw_realm(SCHEME, lambda keys: ledger.taken("realm-code", keys), foreign())
         try:
-            return ledger.add_realm(
-                Realm(name, tuple(code), _number(ledger, ledger.advance("starts")) if groups else -1)
-            )
-        except Held:
-            # Somebody else made this realm, or took this code, a moment ago.
-            there = ledger.realm(name)
-            if there is not None:
-                return there
+            enter(Realm(name, tuple(code), _number(ledger, ledger.advance("starts")) if groups else -1))
+            return
+        except Held as error:
+            if error.target.startswith("realm "):
+                raise
     raise Exhausted(f"no code could be claimed for realm {name} in {_TRIES} tries", target=name)
 
 

@@ -1,10 +1,10 @@
 """What septum asks of a ledger, whatever engine keeps it.
 
 Each call is one atomic and durable change: it is on disk (or agreed on by the cluster) when the call returns, and
-after a crash it is there whole or not at all. Three calls may reach the disk only with the next one that must, as a
-power cut in between harms nobody: `advance` and `admit`, since the host is not changed before `begin`, and `run`, since
-after a power cut nothing runs. Nothing here needs more than compare-and-set on keys, so that a shared
-engine (etcd) fits behind the same Protocol: no cursors, no transactions held open by the caller, no SQL.
+after a crash it is there whole or not at all. Some calls may reach the disk only with the next one that must, as a
+power cut in between harms nobody: `advance` and `admit`, since the host is not changed before `begin`; `run` and all
+that is about channels, since after a power cut nothing runs. Nothing here needs more than compare-and-set on keys, so
+that a shared engine (etcd) fits behind the same Protocol: no cursors, no transactions held open by the caller, no SQL.
 
 The rule that makes double claims impossible: whatever may have one holder only is claimed under a unique
 (kind, key). Kinds that septum uses: ``name`` (key: realm/name), ``uuid``, ``code`` (key: categories of the guest,
@@ -14,7 +14,19 @@ realm code included, as the kernel prints them), ``realm`` (key: its name), ``re
 from __future__ import annotations
 
 from septum.lean import TYPE_CHECKING, Protocol
-from septum.ledger.records import AuditRecord, Bearer, Entry, Guest, Hold, Realm, State
+from septum.ledger.records import (
+    AuditRecord,
+    Bearer,
+    Channel,
+    Commit,
+    Document,
+    Entry,
+    Event,
+    Guest,
+    Hold,
+    Realm,
+    State,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -74,7 +86,8 @@ class Ledger(Protocol):
             Held: `target` is ``kind key``, `holder` the guest that has it.
         """
 
-    def guests(self, states: Sequence[State] | None = None) -> list[Guest]: ...
+    def guests(self, states: Sequence[State] | None = None, realm: str | None = None) -> list[Guest]:
+        """Those in `states`, of one realm; left out, all. One realm's guests take no longer for the others'."""
 
     def guest(self, reference: str) -> Guest | None:
         """By uuid, ``realm/name``, or a name that only one realm uses.
@@ -142,6 +155,29 @@ class Ledger(Protocol):
     def forget(self, uuid: str) -> None:
         """Takes out a stuck guest on a person's word, foreign entries included; frees its claims."""
 
+    # channels
+
+    def open_channels(self, channels: Sequence[Channel], most: Mapping[str, int]) -> list[Channel]:
+        """Enters all of them, or none, and fills in `id`.
+
+        Args:
+            channels: with any `id`.
+            most: realm → how many channels it may have afterwards, counting those of either end.
+
+        Raises:
+            OverQuota: a realm would have more.
+            LedgerError: an end is no guest that is there with this incarnation.
+        """
+
+    def channels(self, realm: str | None = None) -> list[Channel]:
+        """All, or those with an end in the realm, oldest first."""
+
+    def move_channels(self, ids: Iterable[int], before: str, after: str) -> int:
+        """Changes the state of those that are in `before`; how many were."""
+
+    def close_channels(self, ids: Iterable[int]) -> int:
+        """Takes them out; how many were there."""
+
     # facts
 
     def remember(self, key: str, value: str) -> None:
@@ -150,11 +186,47 @@ class Ledger(Protocol):
     def recall(self, key: str) -> str:
         """The fact of that key, or ""."""
 
+    # documents
+
+    def commit(self, commit: Commit) -> list[Document]:
+        """Makes all of the changes, durably, or none of them.
+
+        Returns:
+            The documents of `puts` that are there afterwards, in that order.
+
+        Raises:
+            Changed: a document is not the one that the caller has seen, or there is one where none was.
+            Held: somebody else has a claim; `target` is ``kind key``, `holder` who has it.
+            OverQuota: a sum would come to more than it may.
+            LedgerError: the realm to drop has guests or documents.
+        """
+
+    def document(self, kind: str, realm: str, name: str) -> Document | None:
+        """By kind, owner and id. It takes as long whether there is one or not."""
+
+    def documents(self, kind: str, realm: str | None = None) -> list[Document]:
+        """All of a kind, of one realm or of all, in the order of realm and id."""
+
+    def claimants(self, kind: str, key: str | None = None) -> list[Document]:
+        """The documents that have a claim of that kind, or the one that has it under that key."""
+
+    def spent(self, realm: str) -> dict[str, int]:
+        """A realm's sums by name; what is not there is 0."""
+
+    def events(self, realm: str, after: int = 0, most: int = 1000) -> list[Event]:
+        """A realm's events with a higher number than `after`, oldest first."""
+
+    def last_event(self, realm: str) -> int:
+        """The number of a realm's newest event, 0 if there was none yet."""
+
     # audit
 
     def audit(self, event: str, fields: Mapping[str, Any]) -> None: ...
 
     def audit_records(self, after: int = 0) -> list[AuditRecord]: ...
+
+    def audit_head(self) -> tuple[int, str]:
+        """Number and digest of the newest record, (0, zeros) if there is none."""
 
     def audit_verify(self) -> int:
         """The number of records, all of them intact.

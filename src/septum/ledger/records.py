@@ -127,6 +127,43 @@ class Entry(NamedTuple):
     outcome: str
 
 
+class Channel(NamedTuple):
+    """A live channel: one direction, two ends. A row that is in the ledger is one, and there is none beside them.
+
+    Attributes:
+        id: also its generation: from 1, and never used again in this ledger.
+        link: that it belongs to, a random name; the two directions of a duplex one have it in common.
+        service: ``realm/name`` of what is reached.
+        way: ``to-service`` or ``from-service``.
+        source, source_incarnation, source_realm: the guest that reaches the service, by uuid; "" and 0 for a process of
+            the platform's.
+        target, target_incarnation, target_realm: the one that offers it.
+        kind: ``messages`` or ``bytes``.
+        size: bytes of the ring.
+        label: whole context of its memory.
+        seqno: of the policy under which it was decided.
+        carrier: that brings it to its ends.
+        state: ``granted`` until both ends have joined, ``active``, then perhaps ``draining``.
+    """
+
+    id: int
+    link: str
+    service: str
+    way: str
+    source: str
+    source_incarnation: int
+    source_realm: str
+    target: str
+    target_incarnation: int
+    target_realm: str
+    kind: str
+    size: int
+    label: str
+    seqno: int
+    carrier: str
+    state: str
+
+
 class AuditRecord(NamedTuple):
     """One link of the audit chain.
 
@@ -145,3 +182,110 @@ class AuditRecord(NamedTuple):
     fields: Mapping[str, Any]
     previous: str
     digest: str
+
+
+class Document(NamedTuple):
+    """A row that outlives a guest's run: its definition, an image, an operation, a realm's settings.
+
+    Attributes:
+        kind: ``guest``, ``image``, …
+        realm: its owner's name, "" for the platform's.
+        id: unique among the documents of its kind and realm.
+        version: another one after each change, never used again in this ledger.
+        body: JSON.
+    """
+
+    kind: str
+    realm: str
+    id: str
+    version: int
+    body: Mapping[str, Any]
+
+
+class Put(NamedTuple):
+    """A change of one document, made only if it is still what the caller has seen.
+
+    Attributes:
+        kind, realm, id: of the document.
+        expected: version that it must have, 0 if there must be none.
+        body: what it becomes; None removes it with its claims.
+        claims: (kind, key) that it has from now on, in place of those before; nobody else may have them.
+    """
+
+    kind: str
+    realm: str
+    id: str
+    expected: int
+    body: Mapping[str, Any] | None
+    claims: tuple[tuple[str, str], ...] = ()
+
+
+class Spend(NamedTuple):
+    """What a change adds to what a realm has used up.
+
+    Attributes:
+        realm: whose.
+        what: name of the sum.
+        amount: to add; negative gives back.
+        most: what the sum may be afterwards. Giving back is never refused.
+    """
+
+    realm: str
+    what: str
+    amount: int
+    most: int
+
+
+class Happening(NamedTuple):
+    """Something that those who follow a realm's events are to be told.
+
+    Attributes:
+        realm: whose, "" for the platform's.
+        kind: ``guest.started``, ….
+        fields: JSON.
+        keep: how many of this realm's events remain afterwards; older ones are removed.
+    """
+
+    realm: str
+    kind: str
+    fields: Mapping[str, Any]
+    keep: int
+
+
+class Event(NamedTuple):
+    """A happening as it is kept.
+
+    Attributes:
+        realm: whose.
+        seq: from 1 in each realm; removed ones leave no gap behind the oldest that is there.
+        time: seconds since the epoch.
+        kind, fields: of the happening.
+    """
+
+    realm: str
+    seq: int
+    time: float
+    kind: str
+    fields: Mapping[str, Any]
+
+
+class Commit(NamedTuple):
+    """What `Ledger.commit` does all at once, or not at all.
+
+    Attributes:
+        puts: changes of documents.
+        unchanged: documents that must be as the caller has read them, though they are not changed.
+        realm: a realm to enter, as `Ledger.add_realm` does.
+        drop: a realm to take out: it has no guests and no documents any more, and its code and gid become free.
+        spends: sums to move.
+        happenings: events to keep.
+        audit: (event, fields) for the audit chain.
+    """
+
+    puts: tuple[Put, ...] = ()
+    unchanged: tuple[Document, ...] = ()
+    realm: Realm | None = None
+    drop: str = ""
+    spends: tuple[Spend, ...] = ()
+    happenings: tuple[Happening, ...] = ()
+    audit: tuple[tuple[str, Mapping[str, Any]], ...] = ()

@@ -78,4 +78,41 @@ _FIRST = (
 # `population` counts a realm's guests, of which there may be hundreds of thousands.
 _POPULATION = ("CREATE INDEX guests_realm ON guests (realm)",)
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(1, _FIRST), Migration(2, _POPULATION))
+# What outlives a run. `realm` is "" for the platform's, so it refers to no row.
+_DOCUMENTS = (
+    """CREATE TABLE documents (
+        kind TEXT NOT NULL, realm TEXT NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL, body TEXT NOT NULL,
+        PRIMARY KEY (kind, realm, id)) WITHOUT ROWID""",
+    "CREATE INDEX documents_realm ON documents (realm)",
+    """CREATE TABLE document_claims (
+        kind TEXT NOT NULL, key TEXT NOT NULL, owner TEXT NOT NULL, realm TEXT NOT NULL, id TEXT NOT NULL,
+        PRIMARY KEY (kind, key),
+        FOREIGN KEY (owner, realm, id) REFERENCES documents (kind, realm, id)) WITHOUT ROWID""",
+    "CREATE INDEX document_claims_owner ON document_claims (owner, realm, id)",
+    """CREATE TABLE spent (
+        realm TEXT NOT NULL, what TEXT NOT NULL, amount INTEGER NOT NULL, PRIMARY KEY (realm, what)) WITHOUT ROWID""",
+    """CREATE TABLE events (
+        realm TEXT NOT NULL, seq INTEGER NOT NULL, time REAL NOT NULL, kind TEXT NOT NULL, fields TEXT NOT NULL,
+        PRIMARY KEY (realm, seq)) WITHOUT ROWID""",
+)
+
+# No reference to guests: a channel is taken out by who made it, and must not keep a guest from being released.
+_CHANNELS = (
+    """CREATE TABLE channels (
+        id INTEGER PRIMARY KEY, link TEXT NOT NULL, service TEXT NOT NULL,
+        way TEXT NOT NULL CHECK (way IN ('to-service', 'from-service')),
+        source TEXT NOT NULL, source_incarnation INTEGER NOT NULL, source_realm TEXT NOT NULL,
+        target TEXT NOT NULL, target_incarnation INTEGER NOT NULL, target_realm TEXT NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('messages', 'bytes')), size INTEGER NOT NULL, label TEXT NOT NULL,
+        seqno INTEGER NOT NULL, carrier TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('granted', 'active', 'draining')))""",
+    "CREATE INDEX channels_source ON channels (source_realm)",
+    "CREATE INDEX channels_target ON channels (target_realm)",
+)
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(1, _FIRST),
+    Migration(2, _POPULATION),
+    Migration(3, _DOCUMENTS),
+    Migration(4, _CHANNELS),
+)

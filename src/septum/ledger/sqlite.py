@@ -7,10 +7,23 @@ import os
 from septum.errors import Denied, LedgerError
 from septum.labels import CategorySet
 from septum.lean import TYPE_CHECKING
-from septum.ledger import audit, holding, rules
+from septum.ledger import audit, documents, holding, rules
+from septum.ledger import channels as live
 from septum.ledger.codec import canonical, parse
 from septum.ledger.database import Database
-from septum.ledger.records import AuditRecord, Bearer, Entry, Guest, Hold, Realm, State
+from septum.ledger.records import (
+    AuditRecord,
+    Bearer,
+    Channel,
+    Commit,
+    Document,
+    Entry,
+    Event,
+    Guest,
+    Hold,
+    Realm,
+    State,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -84,19 +97,8 @@ class SqliteLedger:
             return [_realm(row) for row in self._db.rows("SELECT name, categories, gid FROM realms ORDER BY name")]
 
     def add_realm(self, realm: Realm) -> Realm:
-        rules.check_realm_name(realm.name)
-        code = CategorySet(realm.categories)
-        claims = [("realm", realm.name), ("realm-code", str(code))]
-        if realm.gid >= 0:
-            claims.append(("gid", str(realm.gid)))
         with self._db.change():
-            self._refuse_claims(claims)
-            self._db.run("INSERT INTO realms VALUES (?, ?, ?)", realm.name, canonical(tuple(code)), realm.gid)
-            for kind, key in claims:
-                self._db.run("INSERT INTO claims VALUES (?, ?, NULL, ?)", kind, key, realm.name)
-            fields = {"realm": realm.name, "code": str(code), "gid": realm.gid}
-            audit.append(self._db, "realm.add", fields)
-        return realm._replace(categories=tuple(code))
+            return self._enter_realm(realm)
 
     # counters and claims
 
@@ -147,12 +149,15 @@ class SqliteLedger:
             self._audit_guest("guest.admit", entered, claims=wanted)
         return entered
 
-    def guests(self, states: Sequence[State] | None = None) -> list[Guest]:
-        where, values = "", tuple[State, ...]()
+    def guests(self, states: Sequence[State] | None = None, realm: str | None = None) -> list[Guest]:
+        where, values = [], [*(states or ()), *([realm] if realm is not None else [])]
         if states is not None:
-            where, values = f"WHERE state IN ({', '.join('?' * len(states))}) ", tuple(states)
+            where.append(f"state IN ({', '.join('?' * len(states))})")
+        if realm is not None:
+            where.append("realm = ?")
+        query = f"{_GUEST}{'WHERE ' if where else ''}{' AND '.join(where)} ORDER BY realm, name"
         with self._db.read():
-            return [_guest(row) for row in self._db.each(f"{_GUEST}{where}ORDER BY realm, name", *values)]
+            return [_guest(row) for row in self._db.each(query, *values)]
 
     def guest(self, reference: str) -> Guest | None:
         realm, _, name = reference.partition("/")
@@ -255,6 +260,24 @@ class SqliteLedger:
             self._remove(guest)
             self._audit_guest("guest.forget", guest, unrestored=left)
 
+    # channels
+
+    def open_channels(self, channels: Sequence[Channel], most: Mapping[str, int]) -> list[Channel]:
+        with self._db.change(at_once=False):
+            return live.open_all(self._db, channels, most)
+
+    def channels(self, realm: str | None = None) -> list[Channel]:
+        with self._db.read():
+            return live.read_all(self._db, realm)
+
+    def move_channels(self, ids: Iterable[int], before: str, after: str) -> int:
+        with self._db.change(at_once=False):
+            return live.move(self._db, ids, before, after)
+
+    def close_channels(self, ids: Iterable[int]) -> int:
+        with self._db.change(at_once=False):
+            return live.close(self._db, ids)
+
     # facts, beside what makes the ledger itself
 
     def remember(self, key: str, value: str) -> None:
@@ -279,11 +302,68 @@ class SqliteLedger:
         with self._db.read():
             return audit.records(self._db, after)
 
+    def audit_head(self) -> tuple[int, str]:
+        with self._db.read():
+            row = self._db.row("SELECT seq, digest FROM audit_head")
+        if row is None:
+            raise self._db.corrupt("the audit chain has lost its head")
+        return row[0], row[1]
+
     def audit_verify(self) -> int:
         with self._db.read():
             return audit.verify(self._db)
 
+    # documents
+
+    def commit(self, commit: Commit) -> list[Document]:
+        with self._db.change():
+            if commit.realm is not None:
+                self._enter_realm(commit.realm)
+            made = documents.write(self._db, commit)
+            if commit.drop:
+                documents.drop_realm(self._db, commit.drop)
+            for event, fields in commit.audit:
+                audit.append(self._db, event, fields)
+        return made
+
+    def document(self, kind: str, realm: str, name: str) -> Document | None:
+        with self._db.read():
+            return documents.read(self._db, kind, realm, name)
+
+    def documents(self, kind: str, realm: str | None = None) -> list[Document]:
+        with self._db.read():
+            return documents.read_all(self._db, kind, realm)
+
+    def claimants(self, kind: str, key: str | None = None) -> list[Document]:
+        with self._db.read():
+            return documents.claimants(self._db, kind, key)
+
+    def spent(self, realm: str) -> dict[str, int]:
+        with self._db.read():
+            return documents.spent(self._db, realm)
+
+    def events(self, realm: str, after: int = 0, most: int = 1000) -> list[Event]:
+        with self._db.read():
+            return documents.events(self._db, realm, after, most)
+
+    def last_event(self, realm: str) -> int:
+        with self._db.read():
+            return documents.last_event(self._db, realm)
+
     # within a transaction
+
+    def _enter_realm(self, realm: Realm) -> Realm:
+        rules.check_realm_name(realm.name)
+        code = CategorySet(realm.categories)
+        claims = [("realm", realm.name), ("realm-code", str(code))]
+        if realm.gid >= 0:
+            claims.append(("gid", str(realm.gid)))
+        self._refuse_claims(claims)
+        self._db.run("INSERT INTO realms VALUES (?, ?, ?)", realm.name, canonical(tuple(code)), realm.gid)
+        for kind, key in claims:
+            self._db.run("INSERT INTO claims VALUES (?, ?, NULL, ?)", kind, key, realm.name)
+        audit.append(self._db, "realm.add", {"realm": realm.name, "code": str(code), "gid": realm.gid})
+        return realm._replace(categories=tuple(code))
 
     def _meta(self, key: str) -> str:
         with self._db.read():

@@ -108,13 +108,17 @@ class Monitor:
         """
         return await self._in_turn(name, self._execute(name, arguments))
 
-    async def add_fd(self, fd: int) -> Added:
+    async def add_fd(self, fd: int, opaque: str = "") -> Added:
         """Gives QEMU a copy of a descriptor, in a set of its own; the caller's stays open.
+
+        Args:
+            fd: the descriptor.
+            opaque: text by which ``query-fdsets`` tells the set from others.
 
         Raises:
             MonitorError: as `command`, and if the descriptor can't be sent.
         """
-        answer = await self._in_turn("add-fd", self._send(fd, "add-fd", {}))
+        answer = await self._in_turn("add-fd", self._send(fd, "add-fd", {"opaque": opaque} if opaque else {}))
         if isinstance(answer, dict):
             added = answer.get("fdset-id"), answer.get("fd")
             if all(type(number) is int and 0 <= number < 1 << 31 for number in added):

@@ -3,6 +3,7 @@
 from septum.ivc.carriers.line import LineBell
 from septum.ivc.carriers.memfd import MemfdCarrier, MemfdGrant
 from septum.ivc.carriers.protocol import Bell, Carrier, Half, Incoming, Outgoing, Sink, Source
+from septum.ivc.carriers.stream import StreamCarrier, StreamGrant
 
 __all__ = [
     "Bell",
@@ -15,4 +16,6 @@ __all__ = [
     "Outgoing",
     "Sink",
     "Source",
+    "StreamCarrier",
+    "StreamGrant",
 ]
