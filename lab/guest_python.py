@@ -77,7 +77,8 @@ def argv(ports: int = _PORTS, own: Path | None = None) -> list[str]:
     words += ["-accel", "tcg", "-cpu", "max", "-m", "192", "-kernel", str(files[0]), "-initrd", str(files[1])]
     words += ["-append", "console=ttyS0 quiet mitigations=off random.trust_cpu=on tsc=reliable panic=-1"]
     for number in range(ports):
-        words += ["-device", f"pcie-root-port,id=rp{number},chassis={number + 1},slot={number + 1}"]
+        place = f"id=rp{number},chassis={number + 1},slot={number + 1}"
+        words += ["-device", f"pcie-root-port,{place},pref64-reserve=128M"]  # docs/ivshmem.md says what for
     return [*words, "-device", "virtio-serial-pci,id=vs,max_ports=31"]
 
 

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import threading
 from collections.abc import Coroutine, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -95,7 +96,11 @@ class Duo:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs a coroutine, for any thread, whether or not it has a loop of its own."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        return self.start(work).result()
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Starts a coroutine."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def terms(self, name: str = "test", kind: Kind = Kind.MESSAGES, size: int = SIZE) -> Terms:
         """Those of a new channel."""

@@ -237,6 +237,31 @@ class TestGuests:
                 duo.one.guest.run("while True: end.send(b'x' * 1000, 60)")
             assert lost.value.kind == "ChannelLost"
 
+    @pytest.mark.parametrize("size", [1 << 12, 1 << 20, 1 << 25], ids=["4 KiB", "1 MiB", "32 MiB"])
+    def test_rings_of_all_sizes(self, duo: Duo, size: int) -> None:
+        with duo.channel(duo.terms("sized", size=size)):
+            duo.one.guest.run(
+                f"end = channel('sized', 60); end.send(b'm' * end.limit); result = end.limit == {size // 4 - 16}"
+            )
+            assert duo.other.guest.run("end = channel('sized', 60); result = len(end.recv(60))") == size // 4 - 16
+
+    def test_a_process_that_dies_in_a_guest_is_noticed_by_whoever_keeps_the_channel(self, duo: Duo) -> None:
+        with duo.channel(duo.terms("dying")) as (_, attached):
+            bell = attached[Role.PRODUCER].bell
+            noticed = duo.start(ivshmem.abandoned(duo.one.monitor, bell))
+            duo.one.guest.run(
+                "child = os.fork()\n"
+                "if child == 0:\n"
+                "    end = channel('dying', 60); end.send(b'last words'); os.kill(os.getpid(), 9)\n"
+                "os.waitpid(child, 0)"
+            )
+            noticed.result(SOON)
+            duo.run(ivshmem.unhang(duo.one.monitor, bell))
+            duo.other.guest.run("end = channel('dying', 60); result = end.recv(60)[0]")
+            with pytest.raises(GuestError) as lost:
+                duo.other.guest.run("end.recv(60)")
+            assert lost.value.kind == "ChannelLost"
+
     def test_taking_it_away_leaves_nothing(self, duo: Duo) -> None:
         free = duo.run(ivshmem.free_ports(duo.one.monitor))
         pids = [duo.one.pid, duo.other.pid]

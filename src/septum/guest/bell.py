@@ -13,10 +13,11 @@ import time
 from contextlib import suppress
 from typing import Final
 
-from septum.errors import ChannelDenied, ChannelTimeout, HostError
+from septum.errors import ChannelDenied, HostError
 
 _AT_ONCE: Final = 4096
 _LOOK: Final = 0.005
+_CONNECTS: Final = 1.0
 
 
 class PortBell:
@@ -43,22 +44,13 @@ class PortBell:
                 f"the channel's bell can't be opened: {os.strerror(number)}", errno=number, target=name
             ) from error
 
-    def wait(self, until: float | None) -> None:
-        """Until the host's side is connected.
-
-        Args:
-            until: the time, of the monotonic clock, at which to give up.
-
-        Raises:
-            ChannelTimeout: it was not.
-        """
+    def wait(self) -> None:
+        """Until the host's side is connected. It is as soon as the port has its name; if not, the other end is gone
+        already, and what it sent can still be received."""
         poll = select.poll()
         poll.register(self._fd, 0)
-        while poll.poll(0):
-            if until is not None and time.monotonic() >= until:
-                raise ChannelTimeout(
-                    "the other end of the channel has not come in time", target=self._name, remedy="try again"
-                )
+        until = time.monotonic() + _CONNECTS
+        while poll.poll(0) and time.monotonic() < until:
             time.sleep(_LOOK)
 
     def fileno(self) -> int:

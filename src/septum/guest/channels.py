@@ -55,7 +55,7 @@ def wire(name: str, timeout: float | None = None, role: Role | None = None) -> O
     one, device = _named(name, until, role)
     bell = PortBell(device, name)
     try:
-        bell.wait(until)
+        bell.wait()
         half = _half(one, until, bell)
     except ValueError as error:
         bell.close()

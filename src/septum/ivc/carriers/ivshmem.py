@@ -23,7 +23,7 @@ import time
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from septum.errors import Exhausted, Held, MonitorBroken, MonitorError, MonitorRefused, SeptumError
+from septum.errors import Exhausted, Held, MonitorBroken, MonitorError, MonitorGone, MonitorRefused, SeptumError
 from septum.ivc.carriers.memfd import MemfdGrant
 from septum.ivc.carriers.port import OWN, PEER, Announced, name
 from septum.ivc.carriers.segment import Access, Segment
@@ -207,6 +207,24 @@ async def hang(monitor: Monitor, announced: Announced, line: int, bus: str = "vs
             await monitor.command("chardev-remove", id=hung.name)
         raise
     return hung
+
+
+async def abandoned(monitor: Monitor, hung: Hung) -> None:
+    """Waits until whoever opened a bell in the guest has closed it: a process that closed the channel, or died.
+
+    The other end is not told of a death by the bell: the port is closed, the line is not. `Pair.cut` or `unhang` tell
+    it.
+    Start it before the guest can have opened it.
+
+    Raises:
+        MonitorGone: the guest is gone, or the monitor was closed.
+        MonitorError: see `septum.monitor.Events`.
+    """
+    with monitor.events("VSERPORT_CHANGE") as events:
+        async for event in events:
+            if event.data.get("id") == hung.name and event.data.get("open") is False:
+                return
+    raise MonitorGone("the guest's monitor is gone", target=monitor.path)
 
 
 async def unhang(monitor: Monitor, hung: Hung) -> None:
