@@ -176,6 +176,10 @@ class Machine(machine.Machine):
         self.write("/tmp/xenpolicy", compiled)
         self.xl("loadpolicy", "/tmp/xenpolicy")
 
+    def set_flask_boolean(self, name: str, value: bool) -> None:
+        """Sets a boolean of the hypervisor's policy."""
+        self.run(["flask-set-bool", name, "1" if value else "0"], environment=_PATH, check=True)
+
     def _argv(self) -> list[str]:
         built = xen_image.dom0()
         argv = ["qemu-system-x86_64", "-machine", "q35,memory-backend=memory", "-accel", "tcg,thread=multi,tb-size=512"]

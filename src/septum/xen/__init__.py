@@ -1,5 +1,7 @@
-"""Xen: its store, grants, event channels, and what guests of it are labelled."""
+"""Xen as a guest and its toolstack see it: the store, grants and event channels."""
 
-from septum.xen.xenstore import Permission, Store, StoreError
+from septum.xen.events import EventChannel
+from septum.xen.grants import Grant, Mapping
+from septum.xen.xenstore import Permission, Store, StoreError, may
 
-__all__ = ["Permission", "Store", "StoreError"]
+__all__ = ["EventChannel", "Grant", "Mapping", "Permission", "Store", "StoreError", "may"]

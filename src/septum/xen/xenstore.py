@@ -42,6 +42,20 @@ class Permission(NamedTuple):
     access: str
 
 
+def may(permissions: Sequence[Permission], domid: int, access: str) -> bool:
+    """Whether a domain may read (``r``) or write (``w``) a node; dom0 always may.
+
+    Args:
+        permissions: the node's.
+        domid: whose access it is.
+        access: ``r`` or ``w``.
+    """
+    if domid in (0, permissions[0].domid):
+        return True
+    granted = next((one.access for one in permissions[1:] if one.domid == domid), permissions[0].access)
+    return granted in (access, "b")
+
+
 class Store:
     """One connection. Not for threads to share.
 
