@@ -276,9 +276,9 @@ def test_what_was_in_the_memory_is_gone(site: Platform, actors: dict[str, Actor]
     # A second mapping of the segment, made behind the library's back while the descriptor is on its way.
     db.do(
         "import mmap\nfrom septum.rendezvous import joining\nold = joining.join\nkept = []\n"
-        "def keep(carrier, link, grant, broker):\n"
-        "    kept.append(mmap.mmap(grant.peer, 0, prot=mmap.PROT_READ))\n"
-        "    old(carrier, link, grant, broker)\n"
+        "def keep(link, terms, role, fds, broker):\n"
+        "    kept.append(mmap.mmap(fds[1], 0, prot=mmap.PROT_READ))\n"
+        "    old(link, terms, role, fds, broker)\n"
         "from septum.rendezvous import client\nclient.join = keep\nbroker.offer('sql')"
     )
     join(web, db, "blue/sql")
