@@ -6,7 +6,22 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from bench import access, allot, argv, decide, ledger, machine, memory, rendezvous, ring, start
+from bench import (
+    access,
+    allot,
+    analysis,
+    argv,
+    decide,
+    flood,
+    ivshmem,
+    ledger,
+    machine,
+    memory,
+    realms,
+    rendezvous,
+    ring,
+    start,
+)
 from bench.figures import BenchError, Result, render
 
 PARTS: Final[dict[str, Callable[[int], Result]]] = {
@@ -18,6 +33,10 @@ PARTS: Final[dict[str, Callable[[int], Result]]] = {
     "access": access.bench,
     "decide": decide.bench,
     "ring": ring.bench,
+    "realms": realms.bench,
+    "flood": flood.bench,
+    "analysis": analysis.bench,
+    "ivshmem": ivshmem.bench,
     "rendezvous": rendezvous.bench,
 }
 

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
-from lab import cache, guest
+from lab import cache, demo_realms, guest, orchestrator
 
 GUESTS = (("red", "web"), ("red", "db"), ("blue", "mail"))
 WAIT = 60.0  # seconds for three guests to boot on a slow machine
@@ -187,11 +187,13 @@ def main() -> int:
         return 1
     started = time.monotonic()
     guest.kernel()
+    orchestrator.initrd()
     ready = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="septum-demo-"))
     folder.chmod(0o755)
     try:
         good = run(folder)
+        good = demo_realms.run(say, show) and good
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     took = time.monotonic() - ready

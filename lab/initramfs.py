@@ -68,17 +68,30 @@ def write(target: Path, init: Path, modules: Iterable[Path] = (), extra: Mapping
     files["modules.list"] = "".join(f"{path.name}\n" for path in modules).encode()
     files.update(extra or {})
     with target.open("wb") as archive:
-        for record in _newc(files):
+        for record in _newc(files, ("dev", "proc", "sys", "root")):
             archive.write(record)
 
 
-def _newc(files: Mapping[str, bytes]) -> Iterator[bytes]:
+def add(archive: Path, files: Mapping[str, bytes]) -> None:
+    """Appends files to an archive; the kernel reads one archive after the other.
+
+    Args:
+        archive: what `write` wrote.
+        files: by path, mode 755.
+    """
+    with archive.open("ab") as end:
+        for record in _newc(files, ()):
+            end.write(record)
+
+
+def _newc(files: Mapping[str, bytes], folders: Iterable[str]) -> Iterator[bytes]:
     """Records of the format in the kernel's Documentation/driver-api/early-userspace/buffer-format.rst."""
-    folders = sorted({str(parent) for name in files for parent in Path(name).parents} - {"."})
-    for name in [*folders, "dev", "proc", "sys", "root"]:
+    above = sorted({str(parent) for name in files for parent in Path(name).parents} - {"."})
+    for name in [*above, *folders]:
         yield _record(name, 0o040755, b"")
-    # The kernel opens /dev/console before init mounts anything: without it init has no output.
-    yield _record("dev/console", 0o020600, b"", rdev=(5, 1))
+    if "dev" in folders:
+        # The kernel opens /dev/console before init mounts anything: without it init has no output.
+        yield _record("dev/console", 0o020600, b"", rdev=(5, 1))
     for name, content in files.items():
         yield _record(name, 0o100755, content)
     yield _record("TRAILER!!!", 0, b"")

@@ -250,6 +250,10 @@ class LedgerConformance:
         )
         assert ledger.guests(["running"]) == [running]
         assert ledger.guests(["starting", "stuck"]) == ledger.guests([]) == []
+        assert ledger.guests(["running"], "acme") == ledger.guests(realm="acme") == ledger.guests()
+        assert ledger.lives("acme") == [(one.uuid, "running", 1, one.level, 4711)]
+        assert ledger.lives("bolt") == []
+        assert ledger.guests(["running"], "bolt") == ledger.guests(realm="bolt") == []
         ledger.end(one.uuid)
         assert [g.state for g in ledger.guests()] == ["ending"]
         ledger.end(one.uuid, "stuck")
@@ -628,6 +632,8 @@ class LedgerConformance:
             ledger.commit(Commit((Put("image", "bolt", "1", 0, {}, (("path", "/b"),)),)))
         assert (refusal.value.target, refusal.value.holder) == ("path /b", "image acme/1")
         assert ledger.document("image", "bolt", "1") is None
+        assert ledger.claimants("path") == ledger.claimants("path", "/b") == [one]
+        assert ledger.claimants("path", "/c") == ledger.claimants("none") == []
         # What a change does not name is free; and a claim goes over within one change.
         two = Put("image", "bolt", "1", 0, {}, (("path", "/b"),))
         (one, other) = ledger.commit(Commit((two, Put("image", "acme", "1", one.version, {}, (("path", "/a"),)))))
@@ -656,6 +662,7 @@ class LedgerConformance:
         assert [one.seq for one in ledger.events("acme", 4)] == [5]
         assert [one.seq for one in ledger.events("acme", 0, 2)] == [3, 4]
         assert len(ledger.events("")) == 3
+        assert (ledger.last_event("acme"), ledger.last_event("bolt")) == (5, 0)
         assert ledger.events("bolt") == []
 
     def test_a_realm_comes_and_goes_with_its_documents(self, ledger: Ledger) -> None:
@@ -686,6 +693,7 @@ class LedgerConformance:
         before = ledger.audit_verify()
         ledger.commit(Commit((Put("image", "acme", "1", 0, {}),), audit=(("image.create", {"image": "1"}),)))
         (record,) = ledger.audit_records(before)
+        assert ledger.audit_head() == (record.seq, record.digest)
         assert (record.event, record.fields) == ("image.create", {"image": "1"})
 
     # channels

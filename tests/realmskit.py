@@ -141,7 +141,7 @@ class Host(World):
                     os.kill(pid, signal.SIGKILL)
         self.close()
 
-    def said(self, name: str) -> str:  # type: ignore[override]
+    def heard(self, name: str) -> str:
         path = self.state / f"{name}.said"
         return path.read_text() if path.exists() else ""
 
@@ -158,8 +158,8 @@ class Host(World):
                 ask()
                 return
             except SeptumError:
-                assert self.daemons[name].poll() is None, self.said(name)
-                assert time.monotonic() < until, self.said(name)
+                assert self.daemons[name].poll() is None, self.heard(name)
+                assert time.monotonic() < until, self.heard(name)
                 time.sleep(0.02)
 
 

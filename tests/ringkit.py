@@ -14,6 +14,7 @@ OPEN, DONE, BROKEN = 0, 1, 2
 DATA, PAD = 1, 2
 HEADER = struct.Struct("<8sIHHQQ")
 FRAME = struct.Struct("<IHHQ")
+_WORD = struct.Struct("@Q")  # in one piece, where "<Q" goes byte by byte
 
 
 class Segment:
@@ -30,10 +31,10 @@ class Segment:
         self.memory = mmap.mmap(fd, length, flags=mmap.MAP_SHARED, prot=access)
 
     def u64(self, at: int) -> int:
-        return int(struct.unpack_from("<Q", self.memory, at)[0])
+        return int(_WORD.unpack_from(self.memory, at)[0])
 
     def put_u64(self, at: int, value: int) -> None:
-        struct.pack_into("<Q", self.memory, at, value)
+        _WORD.pack_into(self.memory, at, value)
 
     def put_state(self, value: int) -> None:
         struct.pack_into("<I", self.memory, STATE, value)

@@ -2,12 +2,29 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bench import access, allot, argv, decide, ledger, libvirt, machine, memory, ring, start, transports
+from bench import (
+    access,
+    allot,
+    analysis,
+    argv,
+    decide,
+    flood,
+    ivshmem,
+    ledger,
+    libvirt,
+    machine,
+    memory,
+    realms,
+    ring,
+    start,
+    transports,
+)
 from bench.__main__ import main
 from bench.figures import BenchError, Figure, Goal, Result, added, ratio, render
 from bench.place import Place
@@ -93,6 +110,12 @@ def test_ledger() -> None:
     sound(result)
     for count in ("2 guests", "5 guests"):
         assert {f"{count}: {what}" for what in ("lives", "admits", "begin", "release")} <= names(result)
+
+
+def test_analysis() -> None:
+    result = analysis.bench(1, realms=3, guests=4, whole=False)
+    assert [figure.name for figure in result.figures] == ["loading 24 instances", "all pairs of their guests"]
+    assert result.goals[0].met
 
 
 def test_argv_is_a_line_that_septum_understands() -> None:
@@ -201,3 +224,29 @@ def test_a_busy_machine_is_said() -> None:
     facts = machine.describe()
     assert "busy" in machine.line({**facts, "load": 9.0, "busy": True})
     assert "busy" not in machine.line({**facts, "load": 0.0, "busy": False})
+
+
+@pytest.mark.root
+@pytest.mark.qemu
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("qemu-system-x86_64"), reason="needs root and QEMU")
+def test_realms() -> None:
+    result = realms.bench(2, many=5, real=1)
+    sound(result)
+    assert names(result) >= {"list of all", "show", "start, few guests", "start, many guests", "septum run"}
+    assert len(result.goals) == 2
+
+
+@pytest.mark.root
+@pytest.mark.qemu
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("qemu-system-x86_64"), reason="needs root and QEMU")
+def test_flood() -> None:
+    result = flood.bench(1, calls=20, connections=20)
+    sound(result)
+    assert len(result.goals) == 2
+
+
+@pytest.mark.qemu
+def test_ivshmem() -> None:
+    result = ivshmem.bench(2, sizes=(64, 4096), volume=1 << 16)
+    sound(result)
+    assert len(result.ratios) == 2

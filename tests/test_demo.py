@@ -16,5 +16,12 @@ def test_the_walls_hold_and_everything_is_put_back() -> None:
         [sys.executable, "-m", "lab.demo"], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    for said in ("The walls held.", "0 escapes", "Permission denied", "as they were", "nothing to put back"):
+    for said in (
+        "The walls held.",
+        "0 escapes",
+        "Permission denied",
+        "as they were",
+        "nothing to put back",
+        "there is no such object",
+    ):
         assert said in done.stdout

@@ -13,6 +13,7 @@
     │   ├── PolicyError                  a policy that does not compile, can't be read, or is none
     │   │   └── PolicyLacks              a policy without a class or a permission that septum decides by
     │   ├── DeclarationError             a platform's declaration that can't be understood, or contradicts itself
+    │   ├── SnapshotError                a platform's snapshot, or goals, that can't be understood
     │   ├── Held                         somebody else has it
     │   ├── Changed                      somebody else changed it meanwhile
     │   ├── Exhausted                    none left
@@ -26,6 +27,12 @@
     │   ├── ChannelLost                  the other end is gone without closing, or the channel was cut
     │   └── ChannelTimeout               the other end took too long
     ├── HostError                        the kernel refused a step
+    ├── MonitorError                     a guest's monitor can't be used
+    │   ├── MonitorBroken                QEMU broke its protocol, or is beyond bounds: the monitor is given up
+    │   ├── MonitorGone                  it was closed, or QEMU is gone
+    │   ├── MonitorOverflow              events came faster than they were taken
+    │   ├── MonitorRefused               QEMU refused a command
+    │   └── MonitorTimeout               QEMU took too long: the monitor is given up
     ├── LedgerError                      the ledger can't be used
     │   ├── LedgerCorrupt
     │   └── LedgerTooNew
@@ -71,11 +78,18 @@ __all__ = [
     "LedgerError",
     "LedgerTooNew",
     "MessageError",
+    "MonitorBroken",
+    "MonitorError",
+    "MonitorGone",
+    "MonitorOverflow",
+    "MonitorRefused",
+    "MonitorTimeout",
     "NotFound",
     "OverQuota",
     "PolicyError",
     "PolicyLacks",
     "SeptumError",
+    "SnapshotError",
     "Unenforceable",
     "UnknownName",
     "UsageError",
@@ -209,6 +223,10 @@ class PolicyLacks(PolicyError):
     """A policy without a class or a permission that septum decides by; the message names each."""
 
 
+class SnapshotError(Denied):
+    """A platform's snapshot, or goals, that can't be understood."""
+
+
 class Held(Denied):
     """Somebody else has it; `holder` says who."""
 
@@ -269,6 +287,40 @@ class HostError(SeptumError):
     ) -> None:
         super().__init__(what, target=target, holder=holder, rule=rule, remedy=remedy)
         self.errno = errno
+
+
+class MonitorError(SeptumError):
+    """A guest's monitor can't be used; `target` is its socket."""
+
+
+class MonitorBroken(MonitorError):
+    """QEMU sent what its protocol does not know, or more than is borne: the monitor is given up."""
+
+
+class MonitorGone(MonitorError):
+    """The monitor was closed, by either side."""
+
+
+class MonitorOverflow(MonitorError):
+    """More events came than were taken, and some were dropped."""
+
+
+class MonitorRefused(MonitorError):
+    """QEMU refused a command.
+
+    Args:
+        kind: QMP's class of the error: ``GenericError``, ``DeviceNotFound`` and the like.
+    """
+
+    def __init__(
+        self, what: str, *, kind: str = "", target: str = "", holder: str = "", rule: str = "", remedy: str = ""
+    ) -> None:
+        super().__init__(what, target=target, holder=holder, rule=rule, remedy=remedy)
+        self.kind = kind
+
+
+class MonitorTimeout(MonitorError):
+    """QEMU took longer than is borne. Whether it did what it was asked is unknown."""
 
 
 class LedgerError(SeptumError):

@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 
 from septum.access.objects import of_orchestrator
+from septum.api.events import Streams
 from septum.api.limits import Bounds, Bucket
 from septum.api.openapi import describe
 from septum.api.problem import MEDIA_TYPE, body, status_of
@@ -24,7 +25,9 @@ from septum.realms.model import OperationView, RealmView
 
 __all__ = ["Answerer", "Connection"]
 
+_PENALTY: Final = 0.5  # seconds that a call too many waits for its refusal
 _KEY: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 _TAG: Final = re.compile(r'"([0-9]{1,18})"')
 
 
@@ -34,27 +37,42 @@ class Connection:
     Args:
         realm: for which its caller acts, "" for the platform.
         peer: who it is, for the record.
-        transport: its bytes.
         pidfd: of the process at the other end, -1 for none.
+        label: its SELinux context, "" where SELinux is off.
         since: when it last had nothing to do, by the loop's clock.
 
     Attributes:
+        transport: its bytes, once it is served.
         busy: a request is being answered.
         lasting: it may be silent for as long as it likes: there is one of its kind, and it belongs to a guest.
     """
 
-    def __init__(self, realm: str, peer: str, transport: asyncio.Transport, pidfd: int, since: float) -> None:
+    def __init__(self, realm: str, peer: str, since: float, pidfd: int = -1, label: str = "") -> None:
         self.realm = realm
         self.peer = peer
-        self.transport = transport
+        self.label = label
+        self.transport: asyncio.BaseTransport | None = None
         self.since = since
         self.busy = False
         self.lasting = False
         self._pidfd = pidfd
 
+    @property
+    def ended(self) -> bool:
+        """Nothing more can be said on it."""
+        return self.transport is not None and self.transport.is_closing()
+
+    def drop(self) -> None:
+        """Ends it at once, whatever is under way on it."""
+        if self._pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+        if isinstance(self.transport, asyncio.WriteTransport):
+            self.transport.abort()
+
     def close(self) -> None:
         """Lets go of the process."""
         if self._pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
 
@@ -83,10 +101,16 @@ class Answerer:
         self._bounds = bounds
         self._changed = changed
         self._report = report
+        self._streams = Streams(turns, bounds)
         self._description = msgspec.json.encode(describe())
 
     def close(self) -> None:
         """Ends what lasts."""
+        self._streams.close()
+
+    def poke(self) -> None:
+        """The ledger has changed."""
+        self._streams.poke()
 
     async def answer(
         self, connection: Connection, request: web.BaseRequest, bucket: Bucket | None
@@ -95,6 +119,8 @@ class Answerer:
         try:
             wait = bucket.take(asyncio.get_running_loop().time()) if bucket else 0.0
             if wait:
+                # Answered at once, it would cost as much as what it asks for.
+                await asyncio.sleep(min(wait, _PENALTY))
                 refusal = SeptumError(
                     "this realm calls too often", rule=f"{bucket.rate:g} calls a second" if bucket else ""
                 )
@@ -127,6 +153,9 @@ class Answerer:
             return route.job(core, Call(_caller(core, connection), names, parts, once, expected))
 
         result = await self._turns.run(connection.realm, job)
+        if route.streams:
+            after = int(found[0]) if (found := _NUMBER.fullmatch(request.headers.get("Last-Event-ID", ""))) else -1
+            return await self._streams.follow(names["realm"], after, request, job)
         if route.act is not None:
             result = await route.act(self._performer, result)
         if isinstance(result, OperationView) and route.method != "GET":
@@ -152,13 +181,17 @@ class Answerer:
             if request.content_type != "application/json":
                 return _problem(415, SeptumError("the body is not JSON", rule="Content-Type: application/json"))
             try:
-                parts = msgspec.json.decode(raw, type=route.body)
+                parts = _decoded(raw, route.body)
             except msgspec.ValidationError as error:
                 return _problem(422, SeptumError(f"the body does not say what was expected: {error}"))
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 return _problem(400, SeptumError(f"the body is no JSON: {error}"))
         elif raw:
             return _problem(400, SeptumError("this verb takes no body"))
+        for name, text in request.rel_url.query.items():
+            if name not in route.query or not _KEY.fullmatch(text):
+                return _problem(400, SeptumError("this verb does not know such a query", target=name[:80]))
+            names[name] = text
         once, key = None, request.headers.get("Idempotency-Key")
         if route.makes and key is not None:
             if not _KEY.fullmatch(key):
@@ -176,8 +209,29 @@ class Answerer:
         return parts, once, expected
 
 
+def _decoded(raw: bytes, kind: type) -> Any:
+    """A body as a value. ``1.0`` is an integer in JSON Schema, so it is one here.
+
+    Raises:
+        msgspec.ValidationError: it does not say what was expected.
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError: it is no JSON.
+    """
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError:
+        return msgspec.convert(_whole(msgspec.json.decode(raw)), kind)
+
+
+def _whole(part: Any) -> Any:
+    if isinstance(part, float) and part.is_integer():
+        return int(part)
+    if isinstance(part, list):
+        return [_whole(one) for one in part]
+    return {name: _whole(one) for name, one in part.items()} if isinstance(part, dict) else part
+
+
 def _caller(core: Core, connection: Connection) -> Caller:
-    context = core.contexts.platform
+    context = connection.label or core.contexts.platform
     if connection.realm:
         context = of_orchestrator(core.ledger, core.contexts, SCHEME, connection.realm)
     return Caller(connection.realm, context, connection.peer)

@@ -10,31 +10,32 @@ import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Final, NoReturn
-
-import msgspec
+from typing import Any, Final, NoReturn, TypeVar
 
 from septum.access import Client, Decision, ObjectQuestion
 from septum.access.client import SOCKET
 from septum.api.answer import Answerer
 from septum.api.front import Front
 from septum.api.limits import Bounds
+from septum.api.listening import Listening
+from septum.api.ports import Ports
 from septum.daemon.listen import bind
-from septum.errors import Held, SeptumError
+from septum.errors import EngineGone, Held, SeptumError
 from septum.labels import CategorySet
 from septum.launch import drivers, state
 from septum.ledger.sqlite import SqliteLedger
-from septum.realms import Core, Decider, Launcher, Performer, Place, SeptumRun, Turns
-from septum.realms.model import QuotaBody
+from septum.realms import Core, Decider, Launcher, Performer, Place, SeptumRun, Turns, evidence, sweep
 
 __all__ = ["LOCK", "PLATFORM", "STORE", "Parts", "arguments", "main", "serve"]
+
+T = TypeVar("T")
 
 HELP: Final = "serves the API of realms on unix sockets"
 STORE: Final = "/var/lib/septum-realms"
 PLATFORM: Final = "platform.sock"
 """Name of the platform's socket, in the state folder; a realm's is ``realms/NAME.sock`` there."""
 LOCK: Final = "septum-apid.lock"
+_TIDY: Final = 60.0  # seconds
 _PLATFORM_CALLS: Final = 5000.0  # a second
 
 
@@ -47,6 +48,7 @@ class Parts:
         program: QEMU.
         drivers: as ``septum run --driver`` takes them.
         septumd: its socket; "" for the one in the state folder.
+        sockets: folder of realms' sockets; "" for ``realms`` in the state folder.
     """
 
     def __init__(
@@ -56,11 +58,13 @@ class Parts:
         program: str = "qemu-system-x86_64",
         drivers: str = "auto",
         septumd: str = "",
+        sockets: str = "",
         bounds: Bounds = Bounds(),  # noqa: B008
     ) -> None:
         self.place = Place(state, store, program)
         self.drivers = drivers
         self.septumd = septumd or os.path.join(state, SOCKET)
+        self.sockets = sockets or os.path.join(state, "realms")
         self.bounds = bounds
 
     def decider(self) -> Decider:
@@ -78,7 +82,16 @@ class Parts:
 
     def core(self) -> Core:
         """What verbs work on; made on the thread that works on the ledger."""
-        return Core(SqliteLedger(self.place.state), self.decider(), self.foreign, groups=os.geteuid() == 0)
+        state = self.place.state
+        asking = self.decider()
+        return Core(
+            SqliteLedger(state),
+            asking,
+            self.foreign,
+            groups=os.geteuid() == 0,
+            signer=evidence.PlatformKey(state),
+            policy=asking.policy if isinstance(asking, _Asking) else dict,
+        )
 
     def checkpoint(self, what: str) -> None:
         """See `septum.realms.perform`."""
@@ -92,17 +105,26 @@ class _Asking:
         self._client: Client | None = None
 
     def decide_all(self, questions: Sequence[ObjectQuestion]) -> list[Decision]:
+        return self._ask(lambda client: client.decide_all(questions))
+
+    def policy(self) -> dict[str, Any]:
+        """Which policy decides."""
+        status = self._ask(lambda client: client.status())
+        return {name: status[name] for name in ("engine", "fingerprint", "seqno")}
+
+    def _ask(self, ask: Callable[[Client], T]) -> T:
         for again in (True, False):
             try:
                 if self._client is None:
                     self._client = Client(self._path, timeout=10.0)
-                return self._client.decide_all(questions)
-            except SeptumError:
+                return ask(self._client)
+            except SeptumError as error:
                 if self._client is not None:
                     self._client.close()
                     self._client = None
                 if not again:
-                    raise
+                    # Whatever it is, it is no answer about the object that was asked for.
+                    raise EngineGone(f"septumd does not decide: {error.what}", target=self._path) from error
         raise AssertionError
 
 
@@ -115,6 +137,12 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--qemu", metavar="PROGRAM", default="qemu-system-x86_64", help="(default: %(default)s)")
     parser.add_argument("--driver", metavar="NAMES", default="auto", help="as for septum run (default: %(default)s)")
     parser.add_argument("--septumd", metavar="PATH", default="", help=f"its socket (default: {SOCKET} in --state)")
+    parser.add_argument(
+        "--sockets",
+        metavar="DIR",
+        default="",
+        help="folder of realms' sockets, which users who act for realms may search (default: realms in --state)",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -124,7 +152,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     options: Namespace = parser.parse_args(argv)
     folder = state.folder(options.state, os.environ)
     try:
-        serve(Parts(folder, os.path.abspath(options.store), options.qemu, options.driver, options.septumd))
+        store = os.path.abspath(options.store)
+        serve(Parts(folder, store, options.qemu, options.driver, options.septumd, options.sockets))
     except SeptumError as error:
         say(str(error))
         sys.exit(error.exit_status)
@@ -141,7 +170,7 @@ def serve(parts: Parts) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     state.make(parts.place.state)
     parts.place.make()
-    os.makedirs(os.path.join(parts.place.state, "realms"), mode=0o700, exist_ok=True)
+    os.makedirs(parts.sockets, mode=0o711, exist_ok=True)
     lock = _lock(parts.place.state)
     try:
         asyncio.run(_serve(parts))
@@ -155,48 +184,77 @@ def say(text: str) -> None:
     print("septum-apid: " + "\n".join(lines), file=sys.stderr, flush=True)
 
 
+class _Poke:
+    """Tells the loop when the ledger has changed.
+
+    Attributes:
+        told: is called in the loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.told: Callable[[], None] = lambda: None
+        self._loop = loop
+        self._seen: tuple[int, ...] = ()
+
+    def look(self, core: Core) -> None:
+        """On the ledger's thread."""
+        seen = core.ledger.revision()
+        if seen != self._seen:
+            self._seen = seen
+            self._loop.call_soon_threadsafe(lambda: self.told())
+
+
 async def _serve(parts: Parts) -> None:
     loop = asyncio.get_running_loop()
     stop, changed = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    turns = Turns(parts.core, lambda core: core.ledger.close())
-    performer = Performer(turns, parts.place, parts.launcher(), say, parts.checkpoint)
-    front = Front(Answerer(turns, performer, parts.bounds, changed.set, say), parts.bounds, say)
+    poke = _Poke(loop)
+    turns = Turns(parts.core, lambda core: core.ledger.close(), poke.look)
+    performer = Performer(
+        turns, parts.place, parts.launcher(), say, parts.checkpoint, lambda *guest: ports.serve(*guest)
+    )
+    answerer = Answerer(turns, performer, parts.bounds, changed.set, say)
+    poke.told = answerer.poke
+    front = Front(answerer, parts.bounds, say)
+    ports = Ports(front, parts.place, say)
     await performer.resume()
-    await _follow_realms(front, turns, parts.place.state)
+    listening = Listening(front, turns, parts.sockets)
+    await listening.follow()
     front.allow("", frozenset(), _PLATFORM_CALLS)
     front.listen("", bind(os.path.join(parts.place.state, PLATFORM), 0o600))
     say(f"serves {parts.place.state}")
-    keep = asyncio.create_task(_keep_realms(changed, partial(_follow_realms, front, turns, parts.place.state)))
+    keep = asyncio.create_task(_keep_realms(changed, listening))
+    tidy = asyncio.create_task(_tidy(front, turns))
     await stop.wait()
     keep.cancel()
+    tidy.cancel()
+    await ports.close()
     await front.close()
     await performer.close()
     await asyncio.to_thread(turns.stop)
 
 
-async def _keep_realms(changed: asyncio.Event, follow: Callable[[], object]) -> None:
+async def _tidy(front: Front, turns: Turns[Core]) -> None:
+    """Removes what is remembered for a while only; a portion at a time, in each realm's own turn."""
+    while True:
+        for realm in front.realms():
+            try:
+                while await turns.run(realm, lambda core, one=realm: sweep(core, one)):  # type: ignore[misc]
+                    pass
+            except SeptumError as error:
+                say(str(error))
+        await asyncio.sleep(_TIDY)
+
+
+async def _keep_realms(changed: asyncio.Event, listening: Listening) -> None:
     while True:
         await changed.wait()
         changed.clear()
         try:
-            await follow()  # type: ignore[misc]
+            await listening.follow()
         except SeptumError as error:
             say(str(error))
-
-
-async def _follow_realms(front: Front, turns: Turns[Core], folder: str) -> None:
-    """A socket for each realm, and none for one that is gone."""
-    documents = await turns.run("", lambda core: core.ledger.documents("realm"))
-    for document in documents:
-        quota = msgspec.convert(document.body["quota"], QuotaBody)
-        front.allow(document.realm, frozenset(document.body["delegates"]), quota.calls)
-        if document.realm not in front.realms():
-            front.listen(document.realm, bind(os.path.join(folder, "realms", f"{document.realm}.sock"), 0o600))
-    for gone in front.realms() - {"", *(document.realm for document in documents)}:
-        front.forget(gone)
-        os.unlink(os.path.join(folder, "realms", f"{gone}.sock"))
 
 
 def _lock(folder: str) -> int:

@@ -15,6 +15,7 @@ from septum.realms.model import Name
 __all__ = ["describe"]
 
 _REF: Final = "#/components/schemas/{name}"
+_KEY: Final = {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[A-Za-z0-9._~-]+$"}
 _ALWAYS: Final = (400, 403, 404, 408, 413, 429, 503)
 
 
@@ -46,9 +47,9 @@ def _operation(route: Route, known: dict[str, Any]) -> dict[str, Any]:
         for name in re.findall(r"\{(\w+)\}", route.path)
     ]
     statuses = set(_ALWAYS)
+    parameters += [{"name": name, "in": "query", "required": False, "schema": _KEY} for name in route.query]
     if route.makes:
-        schema = {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[A-Za-z0-9._~-]+$"}
-        parameters.append(_header("Idempotency-Key", schema, required=False))
+        parameters.append(_header("Idempotency-Key", _KEY, required=False))
     if route.versioned:
         must = route.versioned == "must"
         parameters.append(_header("If-Match", {"type": "string", "pattern": '^"[0-9]{1,18}"$'}, required=must))
@@ -65,6 +66,9 @@ def _operation(route: Route, known: dict[str, Any]) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": "Done." if route.status != 202 else "Accepted; follow the operation."}
     if route.answer is not None:
         answer["content"] = {"application/json": {"schema": known[repr(route.answer)]}}
+    if route.streams:
+        parameters.append(_header("Last-Event-ID", {"type": "string", "pattern": "^[0-9]{1,18}$"}, required=False))
+        answer["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
     problem = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
     found["responses"] = {str(route.status): answer} | {
         str(status): {"description": TITLES[status] + ".", **problem} for status in sorted(statuses)

@@ -14,6 +14,7 @@ from septum.errors import (
     HostError,
     LedgerError,
     MessageError,
+    MonitorRefused,
     NotFound,
     OverQuota,
     SeptumError,
@@ -50,6 +51,7 @@ _STATUS: Final[tuple[tuple[type[SeptumError], int], ...]] = (
     (EngineGone, 503),
     (LedgerError, 503),
     (DecisionLogError, 503),
+    (MonitorRefused, 409),
     (HostError, 503),
 )
 

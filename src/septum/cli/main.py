@@ -31,6 +31,12 @@ VERBS: Final = (
     "channel",
     "realm",
     "guest",
+    "snapshot",
+    "flows",
+    "diff",
+    "check",
+    "graph",
+    "evidence",
     "attack",
     "completion",
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from argparse import ArgumentParser, Namespace
 from typing import Final
 
 from septum.cli.api import add_api, api, show, table, wait
-from septum.cli.common import print_json
+from septum.cli.common import print_json, printable
 
 HELP: Final = "owners: make them, bound them, see what they use"
 _QUOTA: Final = ("guests", "memory", "disk", "channels", "calls", "events")
@@ -20,21 +22,30 @@ def arguments(parser: ArgumentParser) -> None:
     destroy = verbs.add_parser("destroy", help="take one out that has no guests and images any more")
     quota = verbs.add_parser("quota", help="set what it may have")
     users = verbs.add_parser("delegate", help="say which users of the host act for it, on its socket")
+    follow = verbs.add_parser("events", help="follow what happens in it")
     images = verbs.add_parser("images", help="list its images")
     image = verbs.add_parser("image", help="make an image: empty, or a copy of a file or of another image")
     drop = verbs.add_parser("drop-image", help="remove an image that no guest has")
-    for one in (shown, make, destroy, quota, users, images, image, drop):
+    follow.add_argument("--after", type=int, default=-1, metavar="N", help="go on behind that event, not from now")
+    devices = verbs.add_parser("devices", help="list the devices of the host that it has")
+    device = verbs.add_parser("device", help="give it a block device of the host")
+    undevice = verbs.add_parser("drop-device", help="take a device from it")
+    of_one = (shown, make, destroy, quota, users, images, image, drop, follow, devices, device, undevice)
+    for one in of_one:
         one.add_argument("realm", metavar="REALM")
     for one in (make, quota):
         for name in _QUOTA:
             one.add_argument(f"--{name}", type=int, metavar="N", default=None, help=f"quota of {name}")
     users.add_argument("--uid", type=int, action="append", default=[], metavar="UID", help="may be given several times")
+    for one in (device, undevice):
+        one.add_argument("device", metavar="NAME")
+    device.add_argument("path", metavar="/dev/NODE")
     for one in (image, drop):
         one.add_argument("image", metavar="IMAGE")
     image.add_argument("--size", type=int, default=0, metavar="BYTES", help="of an empty one")
     image.add_argument("--file", default="", metavar="PATH", help="of the host, to copy; only for the platform")
     image.add_argument("--clone", default="", metavar="IMAGE", help="of the same realm, to copy")
-    for one in (listed, shown, make, destroy, quota, users, images, image, drop):
+    for one in (listed, *of_one):
         add_api(one, realm=False)
 
 
@@ -58,6 +69,23 @@ def run(options: Namespace) -> int:
             case "delegate":
                 realm = client.realm(options.realm)
                 return show(options, client.delegate(realm.name, options.uid, realm.version))
+            case "events":
+                for event in client.events(options.realm, options.after):
+                    fields = " ".join(f"{name}={part}" for name, part in event.fields.items())
+                    print(
+                        json.dumps(event._asdict()) if options.json else printable(f"{event.seq} {event.kind} {fields}")
+                    )
+                    sys.stdout.flush()
+                return 0
+            case "devices":
+                return table(options, ["name", "number", "guest"], client.devices(options.realm))
+            case "device":
+                return show(options, client.assign_device(options.realm, options.device, options.path))
+            case "drop-device":
+                client.release_device(options.realm, options.device)
+                if options.json:
+                    print_json({"released": options.device})
+                return 0
             case "images":
                 return table(options, ["name", "size", "ready"], client.images(options.realm))
             case "image":

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
 from septum.client.transport import Connection, default_address
-from septum.client.values import Guest, Image, Me, Operation, Realm, Snapshot, value
+from septum.client.values import Device, Event, Evidence, Guest, Image, Me, Operation, Realm, Snapshot, value
 from septum.errors import SeptumError
 
 __all__ = ["Client"]
@@ -80,6 +81,29 @@ class Client:
         """Makes an orchestrator's public key (Ed25519, base64) known; the one-time key burns."""
         body = {"key": key, "public_key": public_key}
         return value(Realm, self._call("POST", f"{_path(name)}/enrolment", body))
+
+    def evidence(self, name: str, nonce: str = "") -> Evidence:
+        """A signed statement of what separates the realm from others; `nonce` proves that it is fresh."""
+        query = f"?nonce={quote(nonce, safe='')}" if nonce else ""
+        return value(Evidence, self._get(f"{_path(name)}/evidence{query}"))
+
+    def events(self, name: str, after: int = -1) -> Iterator[Event]:
+        """What happens in a realm, from now on.
+
+        Args:
+            after: number of an event, to go on from there instead.
+        """
+        headers = {"Last-Event-ID": str(after)} if after >= 0 else {}
+        seq, kind = after, ""
+        for line in self._connection.stream(f"{_path(name)}/events", headers):
+            field, _, text = line.decode("utf-8", "replace").rstrip("\n").partition(": ")
+            if field == "id":
+                seq = int(text)
+            elif field == "event":
+                kind = text
+            elif field == "data":
+                data = json.loads(text)
+                yield Event(seq, data.get("time", 0.0), kind, data.get("fields", data))
 
     # guests
 
@@ -170,6 +194,18 @@ class Client:
 
     def destroy_image(self, realm: str, name: str) -> Operation:
         return value(Operation, self._call("DELETE", _path(realm, "images", name)))
+
+    # devices
+
+    def devices(self, realm: str) -> list[Device]:
+        return [value(Device, one) for one in self._get(f"{_path(realm)}/devices")]
+
+    def assign_device(self, realm: str, name: str, path: str) -> Device:
+        """Gives a block device of the host to a realm; only for the platform."""
+        return value(Device, self._call("POST", f"{_path(realm)}/devices", {"name": name, "path": path}))
+
+    def release_device(self, realm: str, name: str) -> None:
+        self._call("DELETE", _path(realm, "devices", name))
 
     # operations
 

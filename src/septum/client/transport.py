@@ -6,9 +6,10 @@ import http.client
 import io
 import json
 import os
+import select
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from septum import errors
@@ -58,17 +59,40 @@ class Connection:
         given = dict(headers or {})
         if raw is not None:
             given["Content-Type"] = "application/json"
-        fresh = self._http is None
+        # The daemon ends connections that were silent for long, and ports that a guest has closed. What may not be said
+        # twice is said once.
+        again = method != "POST" or "Idempotency-Key" in given
+        while True:
+            try:
+                return self._exchange(method, path, raw, given)
+            except (OSError, http.client.HTTPException) as error:
+                if not again or not isinstance(error, (ConnectionError, http.client.BadStatusLine)):
+                    raise HostError(
+                        f"the connection broke: {error}",
+                        target=self.address,
+                        rule="it is not known whether the call was heard",
+                        remedy="look at the object, or call again with the same Idempotency-Key",
+                    ) from error
+                again = False
+
+    def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[bytes]:
+        """The lines of an answer that does not end, on a connection of its own.
+
+        Raises:
+            NotFound, SeptumError, HostError: as `call`.
+        """
+        http_ = _Http(self.address, self._timeout)
         try:
-            return self._exchange(method, path, raw, given)
-        except (ConnectionError, http.client.BadStatusLine):
-            # The daemon ends connections that were silent for long. A call that may not be repeated is not.
-            if fresh or (method == "POST" and "Idempotency-Key" not in given):
-                raise self._broken("the connection broke") from None
-            return self._exchange(method, path, raw, given)
+            http_.request("GET", path, None, dict(headers))
+            response = http_.getresponse()
+            if response.status >= 400:
+                raise _refusal(json.loads(response.read(_MOST)), response.status)
+            while line := response.readline():
+                yield line
         except (OSError, http.client.HTTPException) as error:
-            self.close()
-            raise self._broken(f"the connection broke: {error}") from error
+            raise HostError(f"the connection broke: {error}", target=self.address) from error
+        finally:
+            http_.close()
 
     def close(self) -> None:
         """Ends the connection; closing twice does no harm."""
@@ -80,6 +104,8 @@ class Connection:
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
     ) -> tuple[Any, Mapping[str, str]]:
         try:
+            if self._http is not None and self._http.ended():
+                self.close()
             if self._http is None:
                 self._http = _Http(self.address, self._timeout)
             self._http.request(method, path, body, headers)
@@ -103,19 +129,17 @@ class Connection:
             raise _refusal(answer, response.status)
         return answer, dict(response.headers)
 
-    def _broken(self, what: str) -> HostError:
-        return HostError(
-            what,
-            target=self.address,
-            rule="it is not known whether the call was heard",
-            remedy="look at the object, or call again with the same Idempotency-Key",
-        )
-
 
 class _Http(http.client.HTTPConnection):
     def __init__(self, address: str, timeout: float) -> None:
         super().__init__("septum", timeout=timeout)
         self._address = address
+
+    def ended(self) -> bool:
+        """Whether the daemon has closed the connection, as it does with those that were silent for long."""
+        if not isinstance(self.sock, socket.socket):
+            return False
+        return bool(select.select([self.sock], [], [], 0)[0])
 
     def connect(self) -> None:
         if stat.S_ISCHR(os.stat(self._address).st_mode):
@@ -126,7 +150,7 @@ class _Http(http.client.HTTPConnection):
         try:
             made.settimeout(self.timeout)
             # sun_path has room for 108 bytes, and a state folder may have a longer name.
-            folder = os.open(os.path.dirname(os.path.abspath(self._address)), os.O_RDONLY | os.O_DIRECTORY)
+            folder = os.open(os.path.dirname(os.path.abspath(self._address)), os.O_PATH | os.O_DIRECTORY)
             made.connect(f"/proc/self/fd/{folder}/{os.path.basename(self._address)}")
         except BaseException:
             made.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
-__all__ = ["Guest", "Image", "Me", "Operation", "Realm", "Snapshot", "value"]
+__all__ = ["Device", "Event", "Evidence", "Guest", "Image", "Me", "Operation", "Realm", "Snapshot", "value"]
 
 
 class Me(NamedTuple):
@@ -30,6 +30,7 @@ class Realm(NamedTuple):
         delegates: uids of the host that act for it.
         enrolled: its orchestrator has made itself known.
         enrolment_key: only in the answer to the call that made it.
+        platform_key: that evidence is signed by.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Realm(NamedTuple):
     delegates: list[int]
     enrolled: bool
     enrolment_key: str = ""
+    platform_key: str = ""
 
 
 class Guest(NamedTuple):
@@ -81,6 +83,21 @@ class Image(NamedTuple):
     ready: bool
 
 
+class Device(NamedTuple):
+    """A block device of the host that a realm has.
+
+    Attributes:
+        number: major and minor of its node.
+        guest: that has it now, "" for none.
+    """
+
+    name: str
+    realm: str
+    version: int
+    number: str
+    guest: str
+
+
 class Snapshot(NamedTuple):
     """Copies of a guest's disks at one moment.
 
@@ -118,7 +135,36 @@ class Operation(NamedTuple):
     failure: Mapping[str, str] | None = None
 
 
-V = TypeVar("V", Me, Realm, Guest, Image, Snapshot, Operation)
+class Event(NamedTuple):
+    """Something that happened in a realm.
+
+    Attributes:
+        seq: number, to go on from.
+        time: seconds since the epoch.
+        kind: ``guest.start.done``, …; ``lost`` where some were missed.
+        fields: by name.
+    """
+
+    seq: int
+    time: float
+    kind: str
+    fields: Mapping[str, Any]
+
+
+class Evidence(NamedTuple):
+    """A statement of the platform.
+
+    Attributes:
+        statement: JSON text.
+        key, signature: base64.
+    """
+
+    statement: str
+    key: str
+    signature: str
+
+
+V = TypeVar("V", Me, Realm, Guest, Image, Device, Snapshot, Operation, Evidence)
 
 
 def value(kind: type[V], answer: Mapping[str, Any]) -> V:

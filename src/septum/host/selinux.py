@@ -20,7 +20,7 @@ from septum.host.ownership import made
 from septum.host.selinux_context import Relabel
 from septum.host.selinux_rules import quote
 from septum.host.selinux_types import SETS, Types, likely
-from septum.labels import CategorySet, Context, context_text
+from septum.labels import CategorySet, Context, Level, RealmScheme, context_text
 from septum.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -127,7 +127,9 @@ class SelinuxDriver:
 
     def context(self, guest: Confinement) -> str:
         """The context of the guest's process."""
-        return f"{self._of(guest).process}:{guest.level}"
+        types = self._of(guest)
+        level = _clearance(guest.realm_level) if types.clearance else guest.level
+        return f"{types.process}:{level}"
 
     def explain(self, guest: Confinement, facts: Facts, access: str) -> Verdict:
         if not facts.context:
@@ -188,12 +190,19 @@ class SelinuxDriver:
         if not guest or text.endswith(_ALL_CATEGORIES):
             return CategorySet()
         found = Context.parse(text).range
-        return found.high.categories if found else CategorySet()
+        if found is None or (found.low != found.high and parts[2].endswith(".process")):
+            return CategorySet()  # an orchestrator includes its realm's guests, as it should
+        return found.high.categories
 
 
 def _left_alone(item: Item, facts: Facts) -> bool:
     kind = item.resource.kind
     return item.platform or kind in _LEFT_ALONE or (kind == "memory" and facts.type == "dir")
+
+
+def _clearance(realm_level: str) -> str:
+    """The range of an orchestrator; the ledger's realms have the default scheme's codes."""
+    return str(RealmScheme().orchestrator_range(Level.parse(realm_level).categories))
 
 
 def _without_level(context: str) -> str:

@@ -21,6 +21,7 @@ class Types(NamedTuple):
         content: of what is only read. No guest may write it.
         device: of a device node that belongs to one guest.
         execmem: the boolean that lets QEMU emulate a CPU.
+        clearance: the process has its whole realm's: from its code up to that and every guest category.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Types(NamedTuple):
     content: str
     device: str
     execmem: str
+    clearance: bool = False
 
     @property
     def objects(self) -> tuple[str, str, str]:
@@ -56,7 +58,18 @@ SVIRT: Final = Types(
 )
 """libvirt's, as Debian's and Fedora's policies have them (contexts/virtual_domain_context, virtual_image_context)."""
 
-SETS: Final[Mapping[str, Types]] = {types.name: types for types in (OWN, SVIRT)}
+ORCHESTRATOR: Final = Types(
+    name="orchestrator",
+    process="system_u:system_r:septum_orchestrator.process",
+    image="system_u:object_r:septum_orchestrator.image",
+    content="system_u:object_r:septum_orchestrator.content",
+    device="system_u:object_r:septum_orchestrator.device",
+    execmem="septum_use_execmem",
+    clearance=True,
+)
+"""Those of septum's policy for the guest that acts for its realm."""
+
+SETS: Final[Mapping[str, Types]] = {types.name: types for types in (OWN, SVIRT, ORCHESTRATOR)}
 """By name, the preferred one first."""
 
 LAUNCHER: Final = "septum_launcher_t"

@@ -68,6 +68,11 @@ def length(terms: Terms, role: Role) -> int:
     return PAGE + (terms.size if role is Role.PRODUCER else 0)
 
 
+def span(size: int) -> int:
+    """The power of two that holds so many bytes: what a PCI BAR, and so the file behind it, has to be."""
+    return 1 << (size - 1).bit_length()
+
+
 def header(terms: Terms, role: Role) -> bytes:
     """The first bytes of the segment that this end writes; the rest of a fresh one is zeros."""
     return _HEADER.pack(b"SEPTRING", _VERSION, role, terms.kind, terms.generation, terms.size)

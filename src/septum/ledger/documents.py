@@ -14,7 +14,7 @@ from septum.ledger.records import Commit, Document, Event, Put, Spend
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["drop_realm", "events", "read", "read_all", "spent", "write"]
+__all__ = ["claimants", "drop_realm", "events", "last_event", "read", "read_all", "spent", "write"]
 
 _DOCUMENT = "SELECT kind, realm, id, version, body FROM documents "
 _VERSION = "documents"  # the counter of changes
@@ -33,6 +33,18 @@ def read_all(database: Database, kind: str, realm: str | None) -> list[Document]
     return [_document(row) for row in rows]
 
 
+def claimants(database: Database, kind: str, key: str | None) -> list[Document]:
+    """See `Ledger.claimants`."""
+    where, values = ("", ()) if key is None else (" AND c.key = ?", (key,))
+    rows = database.each(
+        "SELECT DISTINCT d.kind, d.realm, d.id, d.version, d.body FROM document_claims AS c JOIN documents AS d"
+        f" ON d.kind = c.owner AND d.realm = c.realm AND d.id = c.id WHERE c.kind = ?{where} ORDER BY d.realm, d.id",
+        kind,
+        *values,
+    )
+    return [_document(row) for row in rows]
+
+
 def spent(database: Database, realm: str) -> dict[str, int]:
     """See `Ledger.spent`."""
     rows: list[Any] = database.rows("SELECT what, amount FROM spent WHERE realm = ?", realm)
@@ -48,6 +60,12 @@ def events(database: Database, realm: str, after: int, most: int) -> list[Event]
         most,
     )
     return [Event(realm, seq, when, kind, parse(fields)) for realm, seq, when, kind, fields in rows]
+
+
+def last_event(database: Database, realm: str) -> int:
+    """See `Ledger.last_event`."""
+    row = database.row("SELECT value FROM counters WHERE name = ?", f"events {realm}")
+    return int(row[0]) if row else 0
 
 
 def write(database: Database, commit: Commit) -> list[Document]:

@@ -24,6 +24,7 @@ from septum.ledger.records import (
     Event,
     Guest,
     Hold,
+    Life,
     Realm,
     State,
 )
@@ -86,7 +87,11 @@ class Ledger(Protocol):
             Held: `target` is ``kind key``, `holder` the guest that has it.
         """
 
-    def guests(self, states: Sequence[State] | None = None) -> list[Guest]: ...
+    def guests(self, states: Sequence[State] | None = None, realm: str | None = None) -> list[Guest]:
+        """Those in `states`, of one realm; left out, all. One realm's guests take no longer for the others'."""
+
+    def lives(self, realm: str) -> list[Life]:
+        """One realm's guests, in short."""
 
     def guest(self, reference: str) -> Guest | None:
         """By uuid, ``realm/name``, or a name that only one realm uses.
@@ -206,17 +211,26 @@ class Ledger(Protocol):
     def documents(self, kind: str, realm: str | None = None) -> list[Document]:
         """All of a kind, of one realm or of all, in the order of realm and id."""
 
+    def claimants(self, kind: str, key: str | None = None) -> list[Document]:
+        """The documents that have a claim of that kind, or the one that has it under that key."""
+
     def spent(self, realm: str) -> dict[str, int]:
         """A realm's sums by name; what is not there is 0."""
 
     def events(self, realm: str, after: int = 0, most: int = 1000) -> list[Event]:
         """A realm's events with a higher number than `after`, oldest first."""
 
+    def last_event(self, realm: str) -> int:
+        """The number of a realm's newest event, 0 if there was none yet."""
+
     # audit
 
     def audit(self, event: str, fields: Mapping[str, Any]) -> None: ...
 
     def audit_records(self, after: int = 0) -> list[AuditRecord]: ...
+
+    def audit_head(self) -> tuple[int, str]:
+        """Number and digest of the newest record, (0, zeros) if there is none."""
 
     def audit_verify(self) -> int:
         """The number of records, all of them intact.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -17,10 +17,12 @@ from septum.ledger.records import Commit, Document, Happening, Put, Spend
 from septum.realms.caller import Caller, Decider, absent, permit
 from septum.realms.model import Failure, OperationView, QuotaBody
 
-__all__ = ["Core", "Once", "busy", "operation_view", "put"]
+__all__ = ["Core", "Once", "Signer", "busy", "operation_view", "put"]
 
 _PLATFORM_EVENTS: Final = 10_000
 _KEYS_A_REALM: Final = 10_000  # idempotency keys that are remembered at a time
+_OPERATIONS_A_REALM: Final = 10_000  # the same of operations: `septum.realms.sweep` sees to both
+_INNER: Final = ("keys", "operations")
 
 
 class Once(NamedTuple):
@@ -35,6 +37,20 @@ class Once(NamedTuple):
     digest: str
 
 
+class Signer(Protocol):
+    """Signs in the platform's name.
+
+    Attributes:
+        public: its public key, Ed25519, base64.
+    """
+
+    @property
+    def public(self) -> str: ...
+
+    def sign(self, text: bytes) -> str:
+        """The signature, base64."""
+
+
 class Core(NamedTuple):
     """What verbs work on.
 
@@ -44,6 +60,8 @@ class Core(NamedTuple):
         foreign: labels of others, which a new realm's code has to avoid.
         groups: realms get a group: guests have uids of their own.
         contexts: the policy's names.
+        signer: signs evidence.
+        policy: facts about the policy that decides.
     """
 
     ledger: Ledger
@@ -51,6 +69,8 @@ class Core(NamedTuple):
     foreign: Callable[[], Sequence[CategorySet]] = lambda: ()
     groups: bool = False
     contexts: Contexts = DEFAULT_CONTEXTS
+    signer: Signer | None = None
+    policy: Callable[[], Mapping[str, Any]] = dict
 
     def permit(self, caller: Caller, *wanted: tuple[str, str]) -> None:
         """See `septum.realms.caller.permit`."""
@@ -65,6 +85,10 @@ class Core(NamedTuple):
         if found is None:
             raise absent()
         return found
+
+    def used(self, realm: str) -> dict[str, int]:
+        """What a realm has of its quota."""
+        return {what: amount for what, amount in self.ledger.spent(realm).items() if what not in _INNER}
 
     def quota(self, realm: str) -> QuotaBody:
         """What a realm may have; a realm that was made by `septum run` alone has the defaults."""
@@ -165,7 +189,8 @@ class Core(NamedTuple):
         entry = Put("operation", realm, name, 0, body, busy(realm, target))
         keys, more = self.remember(realm, once, name)
         fields = {"operation": name, "target": target}
-        made = self.commit(caller.peer, realm, verb, fields, [entry, *puts, *keys], [*spends, *more])
+        counted = Spend(realm, "operations", 1, _OPERATIONS_A_REALM)
+        made = self.commit(caller.peer, realm, verb, fields, [entry, *puts, *keys], [*spends, *more, counted])
         return operation_view(made[0])
 
     def operation(self, caller: Caller, realm: str, name: str) -> OperationView:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 
-from septum.errors import Denied, HostError, SeptumError
+from septum.errors import HostError, MonitorError, MonitorRefused, SeptumError
 from septum.ledger.records import Document
 from septum.realms import host, of_guests, operations
 from septum.realms.core import Core, put
@@ -24,7 +26,6 @@ from septum.realms.model import Attachment, GuestConfig, Stop
 
 __all__ = ["attach", "detach", "start", "stop"]
 
-_GREETING: Final = 60.0  # seconds that a start may take
 _LETTING_GO: Final = 10.0  # seconds that a guest may take to give up a disk
 _SAID: Final = 2000  # characters of what a launcher printed that go into a failure
 
@@ -38,18 +39,22 @@ async def start(hands: Hands, operation: Document) -> None:
     try:
         if operation.body["state"] == "accepted":
             operation = await hands.step(operation, "launch")
-            child = await asyncio.to_thread(_launch, hands, guest)
+            devices = await hands.enter(realm, lambda core: core.ledger.documents("device", realm))
+            nodes = {one.id: str(one.body["path"]) for one in devices}
+            for one in devices:
+                if name in one.body["users"]:
+                    host.check_device(one.body["path"], one.body["number"])
+            child = await asyncio.to_thread(_launch, hands, guest, nodes)
             _reap(child)
             hands.checkpoint("guest.start launched")
-        if not await asyncio.wait_for(hands.live.open(uuid), _GREETING):
+        if not await hands.live.open(uuid):
             raise HostError("the guest did not come up", target=f"{realm}/{name}", rule=_said(hands, uuid))
         hands.checkpoint("guest.start greeted")
-    except (TimeoutError, SeptumError) as error:
+    except SeptumError as error:
         if child is not None and child.poll() is None:
             child.kill()
         await hands.gone(realm, uuid)
-        told = error if isinstance(error, SeptumError) else HostError("the guest took too long", target=name)
-        await hands.failed(operation, told, lambda core: operations.guest_stopped(core, realm, name))
+        await hands.failed(operation, error, lambda core: operations.guest_stopped(core, realm, name))
         return
     await hands.done(operation, lambda core: (operations.guest_started(core, realm, name), ()))
 
@@ -86,7 +91,7 @@ async def attach(hands: Hands, operation: Document) -> None:
         await hands.live.open(uuid)
         await _add(hands, uuid, realm, what)
     except SeptumError as error:
-        if hands.live.has(uuid):
+        with suppress(HostError, MonitorError):
             await _take(hands, uuid, what.image)
         await hands.failed(operation, error, lambda core: (_without(core, realm, name, what.image), ()))
         return
@@ -116,7 +121,7 @@ async def detach(hands: Hands, operation: Document) -> None:
     await hands.done(operation, lambda core: (_without(core, realm, name, image), ()))
 
 
-def _launch(hands: Hands, guest: Document) -> subprocess.Popen[bytes]:
+def _launch(hands: Hands, guest: Document, devices: Mapping[str, str]) -> subprocess.Popen[bytes]:
     config = msgspec.convert(guest.body["config"], GuestConfig)
     uuid, place = guest.body["uuid"], hands.place
     names = [config.kernel, config.initrd, *(disk.image for disk in config.disks)]
@@ -129,10 +134,11 @@ def _launch(hands: Hands, guest: Document) -> subprocess.Popen[bytes]:
         return hands.launcher.start(
             guest.realm,
             guest.id,
-            line(place.program, guest.id, uuid, config, paths, ends),
+            line(place.program, guest.id, uuid, config, paths, ends, devices),
             [path for name, path in paths.items() if name not in writes],
             [fd for fd in ends if fd >= 0],
             place.log(uuid),
+            orchestrator=config.orchestrator,
         )
     finally:
         # Only the guest has them now: when it ends, nobody listens any more.
@@ -192,7 +198,7 @@ async def _take(hands: Hands, uuid: str, image: str) -> None:
     while node in await _nodes(hands, uuid):
         try:
             await hands.live.execute(uuid, "blockdev-del", **{"node-name": node})
-        except Denied:
+        except MonitorRefused:
             # The device goes a moment after its name.
             if loop.time() > deadline:
                 raise

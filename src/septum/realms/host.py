@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,20 @@ from typing import Final, NamedTuple, Protocol
 
 from septum.errors import HostError
 
-__all__ = ["Launcher", "Place", "SeptumRun", "connect", "copy", "deserted", "listen", "open_image", "remove", "replace"]
+__all__ = [
+    "Launcher",
+    "Place",
+    "SeptumRun",
+    "check_device",
+    "connect",
+    "copy",
+    "deserted",
+    "device_number",
+    "listen",
+    "open_image",
+    "remove",
+    "replace",
+]
 
 _CHUNK: Final = 64 << 20
 
@@ -65,7 +79,15 @@ class Launcher(Protocol):
     """Starts guests."""
 
     def start(
-        self, realm: str, name: str, argv: Sequence[str], shared: Sequence[str], descriptors: Sequence[int], log: str
+        self,
+        realm: str,
+        name: str,
+        argv: Sequence[str],
+        shared: Sequence[str],
+        descriptors: Sequence[int],
+        log: str,
+        *,
+        orchestrator: bool = False,
     ) -> subprocess.Popen[bytes]:
         """A process that becomes the guest's emulator, in a session of its own: it outlives this one.
 
@@ -75,6 +97,7 @@ class Launcher(Protocol):
             shared: files that other guests of the realm may use too.
             descriptors: that it inherits.
             log: file for what it prints.
+            orchestrator: it gets the clearance of its realm.
         """
 
 
@@ -93,7 +116,15 @@ class SeptumRun:
         self._words = [*words, "--state", state, "--driver", drivers]
 
     def start(
-        self, realm: str, name: str, argv: Sequence[str], shared: Sequence[str], descriptors: Sequence[int], log: str
+        self,
+        realm: str,
+        name: str,
+        argv: Sequence[str],
+        shared: Sequence[str],
+        descriptors: Sequence[int],
+        log: str,
+        *,
+        orchestrator: bool = False,
     ) -> subprocess.Popen[bytes]:
         words = [*self._words, "--realm", realm, "--name", name]
         for path in shared:
@@ -106,7 +137,7 @@ class SeptumRun:
                 stderr=said,
                 pass_fds=tuple(descriptors),
                 start_new_session=True,
-                env=_environment(os.environ),
+                env=_environment(os.environ) | ({"SEPTUM_SELINUX_TYPES": "orchestrator"} if orchestrator else {}),
             )
 
 
@@ -191,6 +222,29 @@ def copy(source: str, target: str, size: int) -> None:
         finally:
             os.close(into)
         os.rename(part, target)
+
+
+def device_number(path: str) -> str:
+    """``MAJOR:MINOR`` of a block device; "" for anything else.
+
+    Raises:
+        HostError: there is nothing.
+    """
+    with _explained("a device can't be looked at", path):
+        status = os.stat(path)
+    return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}" if stat.S_ISBLK(status.st_mode) else ""
+
+
+def check_device(path: str, number: str) -> None:
+    """
+    Raises:
+        HostError: the node is not of that device any more: a realm owns a device, and not a name.
+    """
+    found = device_number(path)
+    if found != number:
+        raise HostError(
+            "another device has this name now", target=path, rule=f"device {number} was given to the realm, not {found}"
+        )
 
 
 def replace(source: str, target: str) -> None:

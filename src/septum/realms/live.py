@@ -1,83 +1,77 @@
-"""Guests that run: a QMP connection to each, what it tells, and when it ends."""
+"""Guests that run: a monitor of each, what it tells, and when it ends."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from qemu.qmp import QMPClient, QMPError
-from qemu.qmp.qmp_client import ExecuteError
-
-from septum.errors import Denied, HostError
-from septum.realms import host
+from septum.errors import HostError, MonitorError, MonitorGone, MonitorOverflow
+from septum.monitor import Event, Monitor
 from septum.realms.host import Place
 
 __all__ = ["Live"]
 
-_ANSWER: Final = 30.0  # seconds that an emulator may take for a command
+_ANSWER: Final = 60.0  # seconds that a launch may take until QEMU greets, and QEMU for a command
+_AGAIN: Final = 1.0  # seconds until a monitor that was given up is tried again
 
 
 class Live:
-    """The connections, by uuid of the guest.
+    """The monitors, by uuid of the guest.
 
     Args:
         place: where their sockets are.
-        told: is called with uuid, name and data of each event.
-        ended: is called once a connection has ended, by whichever side.
+        told: is called with a guest's uuid and each event that is wanted.
+        ended: is called once nobody holds a guest's monitor any more.
     """
 
     def __init__(
-        self,
-        place: Place,
-        told: Callable[[str, str, Mapping[str, Any]], Awaitable[None]],
-        ended: Callable[[str], Awaitable[None]],
+        self, place: Place, told: Callable[[str, Event], Awaitable[None]], ended: Callable[[str], Awaitable[None]]
     ) -> None:
         self._place = place
         self._told = told
         self._ended = ended
-        self._open: dict[str, QMPClient] = {}
+        self._open: dict[str, Monitor] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
 
     async def open(self, uuid: str) -> bool:
         """Connects, and waits until the emulator greets; whether it did: otherwise nothing of the guest runs.
 
         A launcher that is not an emulator yet holds the listening socket as the emulator will, so the connection waits
         for it; when it ends before, the kernel resets the connection.
+
+        Raises:
+            MonitorError: somebody holds the socket, and does not greet as QEMU does.
         """
-        if uuid in self._open:
-            return True
-        connection = host.connect(self._place.monitor(uuid))
-        if connection is None:
-            return False
-        client = QMPClient(uuid)
+        async with self._locks.setdefault(uuid, asyncio.Lock()):
+            return uuid in self._open or await self._connect(uuid)
+
+    async def _connect(self, uuid: str) -> bool:
+        folder, name = os.path.split(self._place.monitor(uuid))
+        # sun_path has room for 108 bytes, however long the folder's path is.
+        fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            await client.connect(connection)
-        except (QMPError, OSError):
-            connection.close()
+            monitor = await Monitor.connect(f"/proc/self/fd/{fd}/{name}", _ANSWER)
+        except MonitorGone:
             return False
-        self._open[uuid] = client
-        self._tasks[uuid] = asyncio.create_task(self._follow(uuid, client))
+        finally:
+            os.close(fd)
+        self._open[uuid] = monitor
+        self._tasks[uuid] = asyncio.create_task(self._follow(uuid, monitor))
         return True
 
     async def execute(self, uuid: str, command: str, **arguments: Any) -> Any:
         """One command.
 
         Raises:
-            HostError: the emulator is gone, or does not answer.
-            Denied: it refused.
+            HostError: there is no connection.
+            MonitorRefused: the emulator refused.
+            MonitorError: it is gone, or does not answer as it should.
         """
-        client = self._open.get(uuid)
-        if client is None:
-            raise HostError("the guest's emulator can't be reached", target=uuid, remedy="see whether it still runs")
-        try:
-            return await asyncio.wait_for(client.execute(command, arguments or None), _ANSWER)
-        except ExecuteError as error:
-            raise Denied(f"QEMU refuses {command}: {error}", target=uuid) from error
-        except (TimeoutError, QMPError, OSError) as error:
-            raise HostError(f"QEMU does not answer {command}: {error!r}", target=uuid) from error
+        return await self._of(uuid).command(command, **arguments)
 
     async def add_descriptor(self, uuid: str, descriptor: int, opaque: str) -> int:
         """Hands a descriptor over, and closes it here; returns the number of QEMU's set that holds it.
@@ -86,17 +80,12 @@ class Live:
             opaque: by which it is found again (``query-fdsets``).
 
         Raises:
-            HostError: the emulator is gone, or does not answer.
-            Denied: it refused.
+            HostError, MonitorError: as `execute`.
         """
         try:
-            client = self._open.get(uuid)
-            if client is not None:
-                client.send_fd_scm(descriptor)
-            answer = await self.execute(uuid, "add-fd", opaque=opaque)
+            return (await self._of(uuid).add_fd(descriptor, opaque)).fdset
         finally:
             os.close(descriptor)
-        return int(answer["fdset-id"])
 
     def has(self, uuid: str) -> bool:
         """Whether there is a connection."""
@@ -104,32 +93,38 @@ class Live:
 
     async def close(self) -> None:
         """Lets go of all guests; they run on."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
+        for task in self._tasks.values():
             task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
-        for client in self._open.values():
-            with suppress(QMPError, OSError):
-                await client.disconnect()
+        for monitor in self._open.values():
+            await monitor.close()
         self._open.clear()
 
-    async def _follow(self, uuid: str, client: QMPClient) -> None:
-        """Hands on events until the connection ends."""
-        events = asyncio.create_task(self._hand_on(uuid, client))
-        try:
-            while client.runstate.name == "RUNNING":
-                await client.runstate_changed()
-            with suppress(QMPError, OSError, EOFError):
-                await client.disconnect()
-        finally:
-            events.cancel()
-        self._open.pop(uuid, None)
-        self._tasks.pop(uuid, None)
-        await self._ended(uuid)
+    def _of(self, uuid: str) -> Monitor:
+        monitor = self._open.get(uuid)
+        if monitor is None:
+            raise HostError("the guest's emulator can't be reached", target=uuid, remedy="see whether it still runs")
+        return monitor
 
-    async def _hand_on(self, uuid: str, client: QMPClient) -> None:
-        async for event in client.events:
-            data = event.get("data")
-            await self._told(uuid, str(event["event"]), data if isinstance(data, dict) else {})
+    async def _follow(self, uuid: str, monitor: Monitor) -> None:
+        """Hands on events until the connection ends; then connects again if the emulator is still there."""
+        over = False
+        while not over:
+            try:
+                with monitor.events("STOP", "RESUME", "RESET", "VSERPORT_CHANGE") as events:
+                    async for event in events:
+                        await self._told(uuid, event)
+                over = True
+            except MonitorOverflow:
+                continue  # a guest that makes more noise than is heard loses the rest of it
+            except MonitorError:
+                over = True
+        del self._open[uuid], self._tasks[uuid]
+        await monitor.close()
+        while True:
+            with suppress(MonitorError):
+                if not await self.open(uuid):
+                    break
+                return
+            await asyncio.sleep(_AGAIN)
+        self._locks.pop(uuid, None)
+        await self._ended(uuid)

@@ -14,15 +14,18 @@ __all__ = [
     "Attachment",
     "Clone",
     "Delegates",
+    "DeviceView",
     "Disk",
     "Door",
     "Enrolment",
+    "Evidence",
     "Failure",
     "GuestConfig",
     "GuestView",
     "ImageView",
     "Me",
     "Name",
+    "NewDevice",
     "NewGuest",
     "NewImage",
     "NewRealm",
@@ -100,6 +103,7 @@ class GuestConfig(_Body, frozen=True):
         kernel, initrd: images that are booted; "" for none.
         append: kernel command line.
         disks: in the order in which the guest sees them.
+        devices: of the realm's, each for this guest alone; the guest sees them behind its disks.
         paused: it starts with its processors stopped.
         orchestrator: it acts for its realm, and gets the API on a port of its own.
     """
@@ -111,6 +115,7 @@ class GuestConfig(_Body, frozen=True):
     initrd: _NameOrNone = ""
     append: _Line = ""
     disks: Annotated[list[Disk], Meta(max_length=16)] = []
+    devices: Annotated[list[Name], Meta(max_length=16)] = []
     paused: bool = False
     orchestrator: bool = False
 
@@ -133,6 +138,17 @@ class NewImage(_Body, frozen=True):
     name: Name
     size: _Number = 0
     path: _Line = ""
+
+
+class NewDevice(_Body, frozen=True):
+    """A device of the host that a realm gets.
+
+    Attributes:
+        path: of its block device node.
+    """
+
+    name: Name
+    path: Annotated[str, Meta(max_length=1024, pattern=r"^/dev/[\x20-\x7e]*$")]
 
 
 class Clone(_Body, frozen=True):
@@ -198,6 +214,7 @@ class RealmView(Struct, frozen=True, kw_only=True):
         used: of its quota.
         enrolled: its orchestrator has made itself known.
         enrolment_key: one that works once; only in the answer to the call that made the realm.
+        platform_key: that evidence is signed by, Ed25519, base64.
     """
 
     name: str
@@ -208,6 +225,7 @@ class RealmView(Struct, frozen=True, kw_only=True):
     delegates: list[int]
     enrolled: bool
     enrolment_key: str = ""
+    platform_key: str = ""
 
 
 class GuestView(Struct, frozen=True, kw_only=True):
@@ -230,6 +248,21 @@ class GuestView(Struct, frozen=True, kw_only=True):
     incarnation: int
     config: GuestConfig
     attached: list[str]
+
+
+class DeviceView(Struct, frozen=True, kw_only=True):
+    """A device of the host that a realm has.
+
+    Attributes:
+        number: major and minor of its node.
+        guest: that has it now, "" for none.
+    """
+
+    name: str
+    realm: str
+    version: int
+    number: str
+    guest: str
 
 
 class ImageView(Struct, frozen=True, kw_only=True):
@@ -262,6 +295,20 @@ class SnapshotView(Struct, frozen=True, kw_only=True):
     images: list[str]
     size: int
     ready: bool
+
+
+class Evidence(Struct, frozen=True, kw_only=True):
+    """A statement, and who makes it.
+
+    Attributes:
+        statement: JSON text: what is signed is these bytes.
+        key: the platform's public key, Ed25519, base64.
+        signature: over the statement, base64.
+    """
+
+    statement: str
+    key: str
+    signature: str
 
 
 class Failure(Struct, frozen=True, kw_only=True):

@@ -141,7 +141,7 @@ def destroy(core: Core, caller: Caller, realm: str, expected: int) -> None:
                 holder=f"{kind} {left[0].id}",
                 remedy="destroy them first",
             )
-    running = [one for one in core.ledger.guests() if one.realm == realm]
+    running = core.ledger.guests(realm=realm)
     if running:
         raise Held(f"realm {realm} has guests still", target=realm, holder=running[0].name, remedy="stop them first")
     rest = [one for kind in _LEFT for one in core.ledger.documents(kind, realm)]
@@ -177,9 +177,10 @@ def _view(core: Core, document: Document) -> RealmView:
         version=document.version,
         level=str(Level(0, CategorySet(realm.categories))),
         quota=msgspec.convert(document.body["quota"], QuotaBody),
-        used={what: amount for what, amount in core.ledger.spent(document.realm).items() if what != "keys"},
+        used=core.used(document.realm),
         delegates=list(document.body["delegates"]),
         enrolled=bool(document.body["public_key"]),
+        platform_key=core.signer.public if core.signer else "",
     )
 
 

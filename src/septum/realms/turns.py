@@ -30,16 +30,20 @@ class Turns(Generic[C]):
     Args:
         open_: makes what jobs work on, on the thread.
         close: gives it back there.
+        after: is called there after each job.
 
     Raises:
         Exception: what `open_` raised.
     """
 
-    def __init__(self, open_: Callable[[], C], close: Callable[[C], None]) -> None:
+    def __init__(
+        self, open_: Callable[[], C], close: Callable[[C], None], after: Callable[[C], None] = lambda _: None
+    ) -> None:
         self._waiting: OrderedDict[str, deque[Callable[[C], None]]] = OrderedDict()
         self._condition = threading.Condition()
         self._stopped = False
         self._failure: BaseException | None = None
+        self._after = after
         ready = threading.Event()
         self._thread = threading.Thread(target=self._work, args=(open_, close, ready), name="septum-turns", daemon=True)
         self._thread.start()
@@ -47,12 +51,13 @@ class Turns(Generic[C]):
         if self._failure is not None:
             raise self._failure
 
-    async def run(self, realm: str, job: Callable[[C], T]) -> T:
+    async def run(self, realm: str, job: Callable[[C], T], *, bounded: bool = True) -> T:
         """Does a job and gives what it returns or raises.
 
         Args:
             realm: whose turn it takes.
             job: must not wait for anything but the ledger and the decider.
+            bounded: it is a caller's. What has to be entered of work that was accepted is never refused.
 
         Raises:
             Exhausted: too many jobs of this realm wait already.
@@ -70,7 +75,7 @@ class Turns(Generic[C]):
 
         with self._condition:
             queue = self._waiting.setdefault(realm, deque())
-            if len(queue) >= _MOST or self._stopped:
+            if (bounded and len(queue) >= _MOST) or self._stopped:
                 raise Exhausted(
                     "too much of this realm's waits already", target=realm, rule=f"{_MOST} jobs", remedy="try again"
                 )
@@ -96,6 +101,7 @@ class Turns(Generic[C]):
         try:
             while (job := self._next()) is not None:
                 job(core)
+                self._after(core)
         finally:
             close(core)
 

@@ -21,7 +21,7 @@ from septum.errors import ChannelDenied, HostError
 from septum.ivc import _ring
 from septum.ivc.carriers.line import LineBell
 from septum.ivc.carriers.protocol import Incoming, Outgoing
-from septum.ivc.terms import Role, Terms, check, header, length
+from septum.ivc.terms import Role, Terms, check, header, length, span
 
 _SIZE: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 _F_SEAL_FUTURE_WRITE: Final = 0x0010  # include/uapi/linux/fcntl.h
@@ -127,16 +127,28 @@ class MemfdCarrier:
         return half, bell
 
 
-def _segment(terms: Terms, role: Role, opened: list[int]) -> tuple[int, int]:
+def memory(terms: Terms, role: Role, span: int, opened: list[int]) -> int:
+    """A fresh segment that can't change its size.
+
+    Args:
+        span: bytes that the file has; those beyond the segment itself are a hole.
+        opened: gets the descriptor before anything can fail.
+    """
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:
         fd = os.memfd_create(f"septum:{role.name.lower()}", flags | _MFD_NOEXEC_SEAL)
     except OSError:  # EINVAL: an older kernel
         fd = os.memfd_create(f"septum:{role.name.lower()}", flags)
     opened.append(fd)
+    os.ftruncate(fd, span)
     os.posix_fallocate(fd, 0, length(terms, role))
     os.pwrite(fd, header(terms, role), 0)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SIZE)
+    return fd
+
+
+def _segment(terms: Terms, role: Role, opened: list[int]) -> tuple[int, int]:
+    fd = memory(terms, role, length(terms, role), opened)
     readable = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
     opened.append(readable)
     os.fchmod(fd, 0)
@@ -151,7 +163,7 @@ def _inspect(terms: Terms, fd: int, size: int, access: int) -> None:
         raise _denied(terms, "a segment is no memory that can be sealed") from error
     if seals & _SIZE != _SIZE:
         raise _denied(terms, "a segment could change its size: it has not the seals SHRINK and GROW")
-    if os.fstat(fd).st_size != size:
+    if os.fstat(fd).st_size not in (size, span(size)):
         raise _denied(terms, f"a segment has {os.fstat(fd).st_size} bytes, not {size}")
     if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != access:
         raise _denied(terms, "a segment's descriptor has not the access that was agreed")
