@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from septum.access import Question
 from septum.declare import PLATFORM, End, Limits
-from septum.errors import Denied, EngineGone, Exhausted, Held, MessageError, NotFound, SeptumError
+from septum.errors import Denied, EngineGone, Exhausted, Held, LedgerError, MessageError, NotFound, SeptumError
 from septum.ivc import SIZE_MIN, Kind, MemfdCarrier, Role, StreamCarrier, Terms
 from septum.ivc.carriers.relay import Through
 from septum.ledger.protocol import Ledger
@@ -105,6 +105,7 @@ class Broker:
         self._report = report
         self._drop = drop
         self._undecided = 0.0
+        self._left: list[int] = []
         self._verbs: Mapping[str, Callable[[Connection, wire.Packet], None]] = {
             "offer": self._offer,
             "withdraw": self._withdraw,
@@ -229,7 +230,7 @@ class Broker:
             made = make(rows, offer.kind, lambda row, terms: self._make(row, terms, things, metered))
         finally:
             if not made:
-                self._ledger.close_channels([row.id for row in rows])
+                self._take_out([row.id for row in rows])
         link = Link(rows[0].link, client, server, service, asked, open_ways, rows, [one.kept for one in made], self.now)
         self.links[link.name] = link
         self._passing.add(link)
@@ -281,7 +282,7 @@ class Broker:
         if len(link.closed) == 2:
             self._forget(link)
             link.let_go()
-            self._ledger.close_channels(link.ids)
+            self._take_out(link.ids)
             for end in link.ends:
                 self._send(end, wire.text("closed", link.name))
             return
@@ -325,7 +326,7 @@ class Broker:
         """Cuts a link, takes it out of the ledger, and tells its ends."""
         if self._forget(link):
             link.cut()
-            self._ledger.close_channels(link.ids)
+            self._take_out(link.ids)
             for end in link.ends:
                 self._send(end, wire.text("revoked", link.name, why))
 
@@ -374,6 +375,9 @@ class Broker:
                 self._report("nothing can be decided: all channels are revoked")
             for link in list(self.links.values()):
                 self.end(link, "nothing can be decided")
+        if self._left:
+            ids, self._left = self._left, []
+            self._take_out(ids)
         for link in list(self._passing):
             most = self._rules.join if link.state == "granted" else self._rules.drain
             if self.now - link.since > most:
@@ -398,6 +402,15 @@ class Broker:
         for end in link.ends:
             end.links.pop(link.name, None)
         return self.links.pop(link.name, None) is not None
+
+    def _take_out(self, ids: list[int]) -> None:
+        """Takes rows out of the ledger, now or as soon as it can be written again: what they told of is over anyhow."""
+        try:
+            self._ledger.close_channels(ids)
+        except LedgerError as error:
+            if not self._left:
+                self._report(f"channels that are over can't be taken out of the ledger yet: {error.what}")
+            self._left += ids
 
     def _unoffer(self, client: Connection, service: End) -> None:
         del client.offers[service]

@@ -67,9 +67,8 @@ def text(verb: str, *fields: object) -> bytes:
     Raises:
         MessageError: a field has a tab, or it is too long altogether.
     """
-    parts = [verb, *map(str, fields)]
-    data = "\t".join(parts).encode("utf-8", "backslashreplace")
-    if any("\t" in part for part in parts) or len(data) > MOST:
+    data = "\t".join((verb, *map(str, fields))).encode("utf-8", "backslashreplace")
+    if data.count(b"\t") != len(fields) or len(data) > MOST:
         raise MessageError(f"a packet can't hold this: {verb}", rule=f"no tabs, at most {MOST} bytes")
     return data
 
