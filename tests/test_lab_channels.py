@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from lab.selinux import Machine
-from tests.labkit import BLUE, RED, SEPTUM, guest_context, inside, machine_with_septum
+from tests.labkit import BLUE, RED, guest_context, inside, machine_with_septum
 
 pytestmark = pytest.mark.lab
 
@@ -41,22 +41,21 @@ for context in contexts:
     kept.cut()
 print(json.dumps(told))
 """
+# Of septum's it has nothing: its domain may map no library from there.
 _GUEST = """
 import json, mmap, os, socket, sys
-sys.path.insert(0, "/opt/septum")
-from septum.rendezvous import wire
 line = socket.socket(fileno=int(sys.argv[1]))
 told = {}
 for _ in range(2):
-    packet = wire.receive(line)
-    told[packet.verb] = ["refused", packet.cut]
-    if packet.fd >= 0:
+    verb, fds, flags, _ = socket.recv_fds(line, 100, 4)
+    told[verb.decode()] = ["refused", bool(flags & socket.MSG_CTRUNC)]
+    if fds:
         try:
-            wanted = mmap.PROT_READ | (mmap.PROT_WRITE if packet.verb == "own" else 0)
-            mmap.mmap(packet.fd, 4096, prot=wanted)
-            told[packet.verb] = ["mapped"]
+            wanted = mmap.PROT_READ | (mmap.PROT_WRITE if verb == b"own" else 0)
+            mmap.mmap(fds[0], 4096, prot=wanted)
+            told[verb.decode()] = ["mapped"]
         except OSError as error:
-            told[packet.verb] = [error.strerror]
+            told[verb.decode()] = [error.strerror]
 print(json.dumps(told))
 """
 
@@ -67,7 +66,6 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
 
 
 def test_a_process_of_the_wrong_category_is_refused_the_memory(machine: Machine) -> None:
-    assert SEPTUM == "/opt/septum"
     label = f"system_u:object_r:septum_ring_t:{REALM}"
     contexts = [guest_context(level) for level in (RED, BLUE, FOREIGN)]
     machine.dmesg()
@@ -77,5 +75,5 @@ def test_a_process_of_the_wrong_category_is_refused_the_memory(machine: Machine)
     answers = [json.loads(out) for _, out in told]
     assert answers[0] == answers[1] == {"own": ["mapped"], "peer": ["mapped"]}
     assert answers[2] == {"own": ["refused", True], "peer": ["refused", True]}
-    refused = [avc for avc in machine.avcs() if avc.denied and avc.source == contexts[2]]
-    assert {avc.target for avc in refused} == {label}
+    said = [avc for avc in machine.avcs() if avc.denied and avc.target == label]
+    assert {avc.source for avc in said} == {contexts[2]}

@@ -5,15 +5,14 @@ ledger, made, labelled, handed out; and the other way when it ends: cut, then ou
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from septum.access import Question
 from septum.declare import PLATFORM, End, Limits
-from septum.errors import Denied, EngineGone, Exhausted, Held, MessageError, NotFound, SeptumError
+from septum.errors import Denied, EngineGone, Exhausted, Held, LedgerError, MessageError, NotFound, SeptumError
 from septum.ivc import SIZE_MIN, Kind, MemfdCarrier, Role, StreamCarrier, Terms
 from septum.ivc.carriers.relay import Through
-from septum.labels import CategorySet, Level
 from septum.ledger.protocol import Ledger
 from septum.ledger.records import Channel
 from septum.rendezvous import wire
@@ -34,12 +33,11 @@ from septum.rendezvous.links import (
     parts,
 )
 from septum.rendezvous.relays import Relays
+from septum.rendezvous.sight import Sight
 
 __all__ = ["Broker", "Rules"]
 
 _KINDS: Final = {"messages": Kind.MESSAGES, "bytes": Kind.BYTES}
-_ALL: Final = CategorySet(range(1024))
-"""What no guest includes: an undeclared service of the platform's is for the platform."""
 
 
 class Rules(NamedTuple):
@@ -96,15 +94,18 @@ class Broker:
         self.decider = decider
         self.relays = Relays()
         self.links: dict[str, Link] = {}
+        self._passing: set[Link] = set()  # in a state that may last only so long
         self.offers: dict[End, Connection] = {}
         self.now = 0.0
         self._ledger = ledger
+        self._sight = Sight(ledger, decider)
         self._carrier = carrier
         self._label = label
         self._rules = rules
         self._report = report
         self._drop = drop
         self._undecided = 0.0
+        self._left: list[int] = []
         self._verbs: Mapping[str, Callable[[Connection, wire.Packet], None]] = {
             "offer": self._offer,
             "withdraw": self._withdraw,
@@ -175,7 +176,7 @@ class Broker:
         carries = self.doors.kind(service)
         if carries is not None and carries is not _KINDS[kind]:
             raise Denied(f"the service is declared to carry {carries.name.lower()}", target=str(service))
-        asked = registering(client.party, self.doors.things(client.party, service, self._code(service.realm)))
+        asked = registering(client.party, self.doors.things(client.party, service, self._sight.code(service.realm)))
         self._permit(client, *asked)
         ring = wire.number(size, self._rules.size)
         if ring < SIZE_MIN or ring & (ring - 1):
@@ -196,7 +197,7 @@ class Broker:
     def _connect(self, client: Connection, packet: wire.Packet) -> None:
         reference, name = _fields(packet, 2)
         service = parse_service(name, client.party.realm)
-        things = self.doors.things(client.party, service, self._code(service.realm))
+        things = self.doors.things(client.party, service, self._sight.code(service.realm))
         server = self.offers.get(service)
         # Without a server the same questions are asked, so that the answer takes as long.
         asked = questions(client.party, (server or client).party, things)
@@ -229,9 +230,10 @@ class Broker:
             made = make(rows, offer.kind, lambda row, terms: self._make(row, terms, things, metered))
         finally:
             if not made:
-                self._ledger.close_channels([row.id for row in rows])
+                self._take_out([row.id for row in rows])
         link = Link(rows[0].link, client, server, service, asked, open_ways, rows, [one.kept for one in made], self.now)
         self.links[link.name] = link
+        self._passing.add(link)
         for end in link.ends:
             end.links[link.name] = link
         self._hand_out(link, made, reference)
@@ -267,6 +269,7 @@ class Broker:
         if len(link.joined) == 2 and link.state == "granted":
             self._ledger.move_channels(link.ids, "granted", "active")
             link.state, link.since = "active", self.now
+            self._passing.discard(link)
             for end in link.ends:
                 self._send(end, wire.text("active", link.name))
 
@@ -279,11 +282,12 @@ class Broker:
         if len(link.closed) == 2:
             self._forget(link)
             link.let_go()
-            self._ledger.close_channels(link.ids)
+            self._take_out(link.ids)
             for end in link.ends:
                 self._send(end, wire.text("closed", link.name))
             return
         link.state, link.since = "draining", self.now
+        self._passing.add(link)
         self._ledger.move_channels(link.ids, "active", "draining")
         self._send(link.server if client is link.user else link.user, wire.text("closing", link.name))
 
@@ -292,18 +296,15 @@ class Broker:
         rows = self._ledger.channels(None if client.party.realm == PLATFORM else client.party.realm)
         for row in rows:
             link = self.links.get(row.link)
-            if link is None or not (client in link.ends or self._may_see(client, link)):
-                continue
-            source = self._named(row.source, row.source_incarnation, row.source_realm)
-            target = self._named(row.target, row.target_incarnation, row.target_realm)
-            facts = (row.id, row.link, row.service, row.way, source, target, row.state)
-            self._send(client, wire.text("channel", reference, *facts))
+            if link is not None and (client in link.ends or self._sight.may_see(client.party, link)):
+                self._send(client, wire.text("channel", reference, *self._sight.facts(row)))
         self._send(client, wire.text("end", reference))
 
     def _revoke_named(self, client: Connection, packet: wire.Packet) -> None:
         reference, name = _fields(packet, 2)
         link = self.links.get(name)
-        if not self._may_end(client, {link.service.realm, link.user.party.realm} if link else {client.party.realm}):
+        realms = {link.service.realm, link.user.party.realm} if link else {client.party.realm}
+        if not self._sight.may_end(client.party, realms):
             raise Denied("the policy does not allow this", target=str(client.party))
         if link is None:
             raise NotFound("there is no such channel", target=name[:40])
@@ -325,7 +326,7 @@ class Broker:
         """Cuts a link, takes it out of the ledger, and tells its ends."""
         if self._forget(link):
             link.cut()
-            self._ledger.close_channels(link.ids)
+            self._take_out(link.ids)
             for end in link.ends:
                 self._send(end, wire.text("revoked", link.name, why))
 
@@ -374,9 +375,12 @@ class Broker:
                 self._report("nothing can be decided: all channels are revoked")
             for link in list(self.links.values()):
                 self.end(link, "nothing can be decided")
-        bounds = {"granted": self._rules.join, "draining": self._rules.drain}
-        for link in list(self.links.values()):
-            if self.now - link.since > bounds.get(link.state, float("inf")):
+        if self._left:
+            ids, self._left = self._left, []
+            self._take_out(ids)
+        for link in list(self._passing):
+            most = self._rules.join if link.state == "granted" else self._rules.drain
+            if self.now - link.since > most:
                 self.end(link, "an end took too long")
 
     # Inside
@@ -394,9 +398,19 @@ class Broker:
         return link
 
     def _forget(self, link: Link) -> bool:
+        self._passing.discard(link)
         for end in link.ends:
             end.links.pop(link.name, None)
         return self.links.pop(link.name, None) is not None
+
+    def _take_out(self, ids: list[int]) -> None:
+        """Takes rows out of the ledger, now or as soon as it can be written again: what they told of is over anyhow."""
+        try:
+            self._ledger.close_channels(ids)
+        except LedgerError as error:
+            if not self._left:
+                self._report(f"channels that are over can't be taken out of the ledger yet: {error.what}")
+            self._left += ids
 
     def _unoffer(self, client: Connection, service: End) -> None:
         del client.offers[service]
@@ -411,30 +425,6 @@ class Broker:
             client.send(data, fd, self.now)
         except (Exhausted, OSError):
             self._drop(client)
-
-    def _code(self, realm: str) -> CategorySet:
-        if realm == PLATFORM:
-            return _ALL
-        found = self._ledger.realm(realm)
-        return CategorySet(found.categories) if found else _ALL
-
-    def _named(self, uuid: str, incarnation: int, realm: str) -> str:
-        guest = self._ledger.guest(uuid) if uuid else None
-        return f"{realm}/{guest.name}" if guest is not None and guest.incarnation == incarnation else realm
-
-    def _may_see(self, client: Connection, link: Link) -> bool:
-        """Whether it may know of a channel that it has no end of."""
-        channel = link.asked[3].target
-        asked = Question(client.party.context, channel, "septum_channel", ("getattr",))
-        if self.decider.decide([asked])[1][0].allowed:
-            return True
-        return self._may_end(client, {link.service.realm, link.user.party.realm})
-
-    def _may_end(self, client: Connection, realms: Iterable[str]) -> bool:
-        """Whether it may revoke channels that have an end in one of the realms: orchestrators and the platform may."""
-        targets = [f"system_u:object_r:septum_channel_t:{Level(0, self._code(realm))}" for realm in realms]
-        asked = [Question(client.party.context, target, "septum_channel", ("revoke",)) for target in targets]
-        return any(decision.allowed for decision in self.decider.decide(asked)[1])
 
 
 def _fields(packet: wire.Packet, count: int) -> tuple[str, ...]:

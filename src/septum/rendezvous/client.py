@@ -39,6 +39,7 @@ __all__ = ["Link", "Listed", "Rendezvous"]
 
 _KINDS: Final = {"messages": Kind.MESSAGES, "bytes": Kind.BYTES}
 _LIVE: Final = ("", "closing")
+_AT_ONCE: Final = int(socket.MSG_DONTWAIT)
 _ROLES: Final = {"producer": Role.PRODUCER, "consumer": Role.CONSUMER}
 
 
@@ -271,11 +272,14 @@ class Rendezvous:
             ChannelTimeout: none came in time.
             ChannelLost: the broker is gone.
         """
-        left = None if until is None else max(0.0, until - time.monotonic()) * 1000
-        if not self._poll.poll(left):
-            raise ChannelTimeout("the broker had nothing to say in time", target=self._path)
         try:
-            packet = _received(self._socket)
+            try:
+                packet = _received(self._socket)
+            except BlockingIOError:
+                left = None if until is None else max(0.0, until - time.monotonic()) * 1000
+                if not self._poll.poll(left):
+                    raise ChannelTimeout("the broker had nothing to say in time", target=self._path) from None
+                packet = _received(self._socket)
         except OSError as error:
             raise self._broken(error) from error
         if not packet.verb:
@@ -377,10 +381,10 @@ class Rendezvous:
 
 def _received(sock: socket.socket) -> wire.Packet:
     try:
-        return wire.receive(sock)
+        return wire.receive(sock, flags=_AT_ONCE)
     except ConnectionResetError:
         # The broker closed it with something of ours unread, which is told first; what it had sent is still there.
-        return wire.receive(sock)
+        return wire.receive(sock, flags=_AT_ONCE)
 
 
 def _connect(sock: socket.socket, path: str) -> None:
