@@ -8,13 +8,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from septum.errors import HostError, MonitorError, MonitorGone, MonitorOverflow
+from septum.errors import HostError, MonitorError, MonitorGone, MonitorOverflow, MonitorTimeout
 from septum.monitor import Event, Monitor
 from septum.realms.host import Place
 
 __all__ = ["Live"]
 
-_ANSWER: Final = 60.0  # seconds that a launch may take until QEMU greets, and QEMU for a command
+_GREETING: Final = 60.0  # seconds that a launch may take until QEMU greets
+_ANSWER: Final = 10.0  # seconds that QEMU may take for an answer
 _AGAIN: Final = 1.0  # seconds until a monitor that was given up is tried again
 
 
@@ -51,10 +52,18 @@ class Live:
 
     async def _connect(self, uuid: str) -> bool:
         folder, name = os.path.split(self._place.monitor(uuid))
+        deadline = asyncio.get_running_loop().time() + _GREETING
         # sun_path has room for 108 bytes, however long the folder's path is.
         fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            monitor = await Monitor.connect(f"/proc/self/fd/{fd}/{name}", _ANSWER)
+            while True:
+                try:
+                    monitor = await Monitor.connect(f"/proc/self/fd/{fd}/{name}", _ANSWER)
+                    break
+                except MonitorTimeout:
+                    # A connection from before QEMU's loop ran may go unheard: another one is heard then.
+                    if asyncio.get_running_loop().time() > deadline:
+                        raise
         except MonitorGone:
             return False
         finally:
