@@ -64,6 +64,14 @@ PAIRS = """
     (allow septum_vm.domain septum_orchestrator.target (hvm (getparam)))
 (neverallow stub strangers septum_any_domain_op)
     (allow septum_vm.stub septum_orchestrator.domain (hvm (dm)))
+(neverallow one_end not_other (event (bind)))
+    (allow web_to_db_ends.one_end acme_cache.domain (event (bind)))
+(neverallow other_end not_one (event (bind)))
+    (allow web_to_db_ends.other_end dom0_t (event (bind)))
+(neverallow not_one one_end (event (create send)))
+    (allow dom0_t web_to_db_ends.one_end (event (send)))
+(neverallow not_other other_end (event (create send)))
+    (allow acme_web.domain web_to_db_ends.other_end (event (create)))
 """
 
 ROLES = ("acme_web", "acme_cache", "blue_db")
@@ -95,8 +103,8 @@ def domain(role: str, categories: str) -> str:
     return f"system_u:system_r:{role}.domain:s0:{categories}"
 
 
-def channel(role: str, categories: str) -> str:
-    return f"system_u:object_r:{role}.channel:s0:{categories}"
+def channel(kind: str, categories: str) -> str:
+    return f"system_u:object_r:{kind}:s0:{categories}"
 
 
 def allowed(policy: Policy, source: str, target: str, cls: str, permission: str) -> bool:
@@ -110,7 +118,7 @@ def test_each_neverallow_has_a_rule_that_breaks_it() -> None:
 @pytest.mark.parametrize(("never", "rule"), pairs(PAIRS).items())
 def test_breaking_it_fails_the_build(never: str, rule: str) -> None:
     with pytest.raises(PolicyError) as caught:
-        build("xen", extra=[Source("broken.cil", f"{rule}\n")])
+        build("xen", extra=[declared(*DOORS), Source("broken.cil", f"{rule}\n")])
     assert f"neverallow check failed at {neverallows('xen')[never]}\n" in f"{caught.value.rule}\n"
     assert "allow at broken.cil:1" in caught.value.rule
 
@@ -146,8 +154,14 @@ def test_a_door_opens_one_way(policy: tuple[Policy, bool]) -> None:
     assert allowed(decides, db, web, "grant", "map_read") == opened
     assert allowed(decides, web, db, "argo", "send") == opened
     assert allowed(decides, db, web, "argo", "register_single_source") == opened
-    for ends in ((channel("acme_web", WEB), db), (channel("blue_db", DB), web)):
-        assert allowed(decides, *ends, "event", "bind") == opened
+    for maker, end, other in (
+        (web, channel("web_to_db_ends.one_end", WEB), db),
+        (db, channel("web_to_db_ends.other_end", DB), web),
+    ):
+        assert allowed(decides, end, other, "event", "bind") == opened
+        # Asked for each signal, so that a channel that is there falls silent when the door closes.
+        assert allowed(decides, maker, end, "event", "send") == opened
+        assert not allowed(decides, end, maker, "event", "bind")
     for source, target, cls, permission in (
         (db, web, "grant", "map_write"),
         (web, db, "grant", "map_read"),
@@ -156,6 +170,21 @@ def test_a_door_opens_one_way(policy: tuple[Policy, bool]) -> None:
         (web, db, "argo", "register_single_source"),
     ):
         assert not allowed(decides, source, target, cls, permission)
+
+
+def test_two_roles_may_have_many_doors() -> None:
+    doors = (
+        *DOORS,
+        XenDoor("again", "acme_web", "blue_db", "both"),
+        XenDoor("back", "blue_db", "acme_web", "to-service"),
+    )
+    image = build("xen", extra=[declared(*doors)]).image
+    web, db = domain("acme_web", WEB), domain("blue_db", DB)
+    end = channel("web_to_db_ends.one_end", WEB)
+    for opened in ("web_to_db", "again", "back"):
+        with Policy.open(image, booleans={f"{opened}.open": True}) as policy:
+            assert allowed(policy, web, end, "event", "send")
+            assert allowed(policy, web, db, "grant", "map_read") == (opened != "web_to_db")
 
 
 def test_a_door_both_ways_never_maps_for_writing(policy: tuple[Policy, bool]) -> None:
@@ -172,7 +201,7 @@ def test_guests_of_one_role_are_apart_whatever_doors_are_open(policy: tuple[Poli
     one, other = domain("acme_web", WEB), domain("acme_web", WEB2)
     for cls, permission in (("grant", "map_read"), ("argo", "send"), ("mmu", "map_read"), ("domain", "pause")):
         assert not allowed(decides, one, other, cls, permission)
-    assert not allowed(decides, channel("acme_web", WEB), other, "event", "bind")
+    assert not allowed(decides, channel("acme_web.channel", WEB), other, "event", "bind")
 
 
 def test_what_a_guest_does_to_itself_it_can_do_to_no_other(policy: tuple[Policy, bool]) -> None:
@@ -201,8 +230,8 @@ def test_a_driver_domain_serves_the_realms_it_is_cleared_for(policy: tuple[Polic
         assert allowed(decides, driver, guest, "grant", "map_write") == served
         assert not allowed(decides, driver, guest, "domain", "pause")
         assert not allowed(decides, guest, driver, "grant", "map_read")
-    assert allowed(decides, channel("acme_web", WEB), driver, "event", "bind")
-    assert not allowed(decides, channel("blue_db", DB), driver, "event", "bind")
+    assert allowed(decides, channel("acme_web.channel", WEB), driver, "event", "bind")
+    assert not allowed(decides, channel("blue_db.channel", DB), driver, "event", "bind")
 
 
 def test_dom0_controls_every_guest_and_nothing_unlabelled(policy: tuple[Policy, bool]) -> None:

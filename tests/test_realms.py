@@ -487,3 +487,28 @@ def test_a_device_is_one_realms_and_in_one_guest(place: Host, loop: str) -> None
         api.release_device("red", "data")
         platform.assign_device("blue", "data", loop)
         platform.release_device("blue", "data")
+
+
+def test_a_services_umask_closes_nothing_to_guests(place: Host) -> None:
+    place.kill()
+    place.apid(f"import os; os.umask(0o077); parts.place = parts.place._replace(store={str(place.folder / 'other')!r})")
+    with place.client() as api:
+        api.create_realm("masked")
+        api.wait(api.create_image("masked", "disk", size=4096))
+        place.running("masked", "web", {**PAUSED, "disks": [{"image": "disk"}]})
+        api.wait(api.create_snapshot("masked", "web", "one"))
+        api.wait(api.stop_guest("masked", "web", force=True))
+    place.kill()
+    place.apid()
+
+
+def test_a_folder_that_others_may_write_to_is_not_used(place: Host) -> None:
+    place.kill()
+    bad = place.folder / "bad"
+    bad.mkdir()
+    bad.chmod(0o777)
+    place.apid(f"parts.place = parts.place._replace(store={str(bad)!r})", up=False)
+    assert place.daemons["apid"].wait(20) != 0
+    assert "not safe to use" in place.heard("apid")
+    place.kill()
+    place.apid()

@@ -126,6 +126,32 @@ def argo_send(domid: int) -> str:
     return _hypercall(_ARGO, _SEND, _address(call), _address(call) + 64, 1, 7)
 
 
+def offer(domid: int) -> tuple[int, str, int]:
+    """A page and an event channel for a domain: the grant's reference, what FLASK said of the channel, and its port."""
+    return (offer_page(domid), *offer_channel(domid))
+
+
+def last_offer() -> tuple[mmap.mmap, EventChannel]:
+    """What `offer` made last."""
+    grant, channel = _kept[-2:]
+    assert isinstance(grant, Grant)
+    assert isinstance(channel, EventChannel)
+    return grant.memory, channel
+
+
+def attempts(domid: int, reference: int, port: int) -> dict[str, str]:
+    """All of them, on a domain that offered these."""
+    return {
+        "grant read": map_page(domid, reference, False),
+        "grant write": map_page(domid, reference, True),
+        "event bind": bind_channel(domid, port) if port else "",
+        "argo register": argo_register(domid),
+        "argo send": argo_send(domid),
+        "pause": pause(domid),
+        "map foreign": map_foreign(domid),
+    }
+
+
 def store_read(path: str) -> str:
     with Store.open() as store:
         return attempt(lambda: store.read(path))

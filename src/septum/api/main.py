@@ -20,11 +20,12 @@ from septum.api.limits import Bounds
 from septum.api.listening import Listening
 from septum.api.ports import Ports
 from septum.daemon.listen import bind
-from septum.errors import EngineGone, Held, SeptumError
+from septum.errors import EngineGone, Held, HostError, SeptumError
 from septum.labels import CategorySet
 from septum.launch import drivers, state
 from septum.ledger.sqlite import SqliteLedger
 from septum.realms import Core, Decider, Launcher, Performer, Place, SeptumRun, Turns, evidence, sweep
+from septum.realms.host import folder
 
 __all__ = ["LOCK", "PLATFORM", "STORE", "Parts", "arguments", "main", "serve"]
 
@@ -170,7 +171,10 @@ def serve(parts: Parts) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     state.make(parts.place.state)
     parts.place.make()
-    os.makedirs(parts.sockets, mode=0o711, exist_ok=True)
+    try:
+        folder(parts.sockets, 0o711)
+    except OSError as error:
+        raise HostError(f"its folder of sockets can't be made: {error.strerror}", target=parts.sockets) from error
     lock = _lock(parts.place.state)
     try:
         asyncio.run(_serve(parts))

@@ -219,8 +219,9 @@ async def _devices(hands: Hands, uuid: str) -> dict[str, str]:
     for one in await hands.live.execute(uuid, "qom-list", path="/machine/peripheral"):
         if str(one["name"]).startswith("hot-"):
             where = f"/machine/peripheral/{one['name']}"
-            path = str(await hands.live.execute(uuid, "qom-get", path=where, property="parent_bus"))
-            found[str(one["name"])] = path.rpartition("/")[2]
+            with suppress(MonitorRefused):  # it has gone since it was listed
+                path = str(await hands.live.execute(uuid, "qom-get", path=where, property="parent_bus"))
+                found[str(one["name"])] = path.rpartition("/")[2]
     return found
 
 

@@ -69,8 +69,8 @@ class QuotaBody(_Body, frozen=True):
     memory: _Number = 64 << 30
     disk: _Number = 1 << 40
     channels: _Number = 256
-    calls: Annotated[int, Meta(ge=1, le=100_000)] = 200
-    events: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    calls: Annotated[int, Meta(ge=1, le=1 << 20)] = 200
+    events: Annotated[int, Meta(ge=1, le=1 << 20)] = 10_000
 
 
 class NewRealm(_Body, frozen=True):
