@@ -6,7 +6,22 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from bench import access, allot, analysis, argv, decide, flood, ivshmem, ledger, machine, memory, realms, ring, start
+from bench import (
+    access,
+    allot,
+    analysis,
+    argv,
+    decide,
+    flood,
+    ivshmem,
+    ledger,
+    machine,
+    memory,
+    realms,
+    rendezvous,
+    ring,
+    start,
+)
 from bench.figures import BenchError, Result, render
 
 PARTS: Final[dict[str, Callable[[int], Result]]] = {
@@ -22,6 +37,7 @@ PARTS: Final[dict[str, Callable[[int], Result]]] = {
     "flood": flood.bench,
     "analysis": analysis.bench,
     "ivshmem": ivshmem.bench,
+    "rendezvous": rendezvous.bench,
 }
 
 

@@ -50,13 +50,20 @@ def bench(runs: int, *, many: int = _MANY, real: int = _REAL) -> Result:
         for _ in range(runs):
             measure("list of 20, few guests", lambda: api.guests("small"))
         _fill(folder / "state", many)
-        for _ in range(runs):
+        small = Client(str(folder / "state" / "realms" / "small.sock"), timeout=_WAIT)
+        for turn in range(runs):
             measure("list of 20, many guests", lambda: api.guests("small"))
             measure("list of all", lambda: api.guests("large"))
             measure("show", lambda: api.guest("large", f"guest{many // 2}"))
+            # In turn, and each time after a change of the ledger: who comes first finds less that is remembered.
+            looks = [("look at another realm's guest", "guest1"), ("look at a guest that is not there", "nothing")]
+            for title, guest in looks if turn % 2 else reversed(looks):
+                api.create_guest("small", f"{guest}{turn}")
+                measure(title, lambda name=guest: _absent(small, "large", name))  # type: ignore[misc]
             measure("start, many guests", lambda: api.wait(api.start_guest("small", "one")))
             api.wait(api.stop_guest("small", "one", force=True))
             measure("septum run", lambda: _run(folder))
+        small.close()
         for number in range(real):
             api.wait(api.stop_guest("small", f"real{number}", force=True))
     found = {name: Figure(name, "ms", tuple(values)) for name, values in times.items()}
@@ -67,6 +74,11 @@ def bench(runs: int, *, many: int = _MANY, real: int = _REAL) -> Result:
             ratio(
                 "a start with many guests over one with few", found["start, many guests"], found["start, few guests"]
             ),
+            ratio(
+                "another realm's guest over one that is not there",
+                found["look at another realm's guest"],
+                found["look at a guest that is not there"],
+            ),
             ratio("a start over septum run alone", found["start, many guests"], found["septum run"]),
         ),
         (
@@ -75,6 +87,14 @@ def bench(runs: int, *, many: int = _MANY, real: int = _REAL) -> Result:
         ),
         (f"{many} guests in the ledger, {real} real emulators, paused; policy decided by libsepol through septumd",),
     )
+
+
+def _absent(api: Client, realm: str, name: str) -> None:
+    try:
+        api.guest(realm, name)
+    except NotFound:
+        return
+    raise BenchError("another realm's guest can be seen")
 
 
 @contextmanager

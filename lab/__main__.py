@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from lab import cache, guest, selinux
+from lab import cache, guest, selinux, xen
 
 
 def main() -> int:
@@ -12,6 +12,7 @@ def main() -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("build", help="make whatever is not in the cache yet")
     shell = verbs.add_parser("shell", help="start a machine and type commands into it")
+    shell.add_argument("--xen", action="store_true", help="the machine with Xen; commands run in dom0")
     shell.add_argument("--boot", action="store_true", help="boot it, instead of restoring the saved state")
     shell.add_argument("--context", default="", help="SELinux context for the commands")
     arguments = parser.parse_args()
@@ -19,7 +20,7 @@ def main() -> int:
         if arguments.verb == "build":
             _build()
         else:
-            _shell(arguments.boot, arguments.context)
+            _shell(xen.Machine if arguments.xen else selinux.Machine, arguments.boot, arguments.context)
     except cache.LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1
@@ -27,12 +28,12 @@ def main() -> int:
 
 
 def _build() -> None:
-    for path in (guest.kernel().parent, selinux.snapshot()):
+    for path in (guest.kernel().parent, selinux.snapshot(), xen.snapshot()):
         cache.say(f"ready: {path.name}")
 
 
-def _shell(boot: bool, context: str) -> None:
-    with selinux.Machine.booted() if boot else selinux.Machine.restored() as machine:
+def _shell(kind: type[selinux.Machine | xen.Machine], boot: bool, context: str) -> None:
+    with kind.booted() if boot else kind.restored() as machine:
         print("Each line runs in bash, as root; end with Ctrl-D.")
         while True:
             try:

@@ -150,12 +150,11 @@ def _stream() -> Any:
     return open(fd, "w+b")
 
 
-def main() -> None:
+def main(agent: Agent) -> None:
     """Serves the first virtio-serial port until the machine ends."""
     while not (ports := glob.glob("/dev/vport*")):
         time.sleep(0.02)
     frames = Frames(os.open(ports[0], os.O_RDWR))
-    agent = Agent()
     while True:
         header, payload = frames.receive()
         try:
@@ -166,4 +165,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(Agent())

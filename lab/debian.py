@@ -1,7 +1,9 @@
 """Debian packages for the lab, from wherever this machine gets its own: no host name is written down here."""
 
 import re
+import subprocess
 from collections.abc import Iterator, Sequence
+from functools import cmp_to_key
 from pathlib import Path
 
 from lab.cache import LabError, run
@@ -95,14 +97,15 @@ class Apt:
 
     Args:
         work: a folder for its state.
+        types: ``deb`` for binary packages, ``deb-src`` for sources.
     """
 
-    def __init__(self, work: Path) -> None:
+    def __init__(self, work: Path, types: Sequence[str] = ("deb",)) -> None:
         self.work = work
         for name in ("state/lists/partial", "cache/archives/partial", "empty"):
             (work / name).mkdir(parents=True, exist_ok=True)
         list_file = work / "lab.sources"
-        list_file.write_text(sources())
+        list_file.write_text(sources(types))
         self._set = [
             f"-oDir::Etc::SourceList={list_file}",
             f"-oDir::Etc::SourceParts={work / 'empty'}",
@@ -124,6 +127,41 @@ class Apt:
         run(["apt-get", "download", "-q", *self._set, package], cwd=self.work)
         (archive,) = self.work.glob(f"{package}_*.deb")
         run(["dpkg-deb", "-x", archive, target])
+
+    def source(self, package: str, target: Path) -> str:
+        """Unpacks a source package, with its patches, into `target`; needs ``deb-src`` among the types.
+
+        Returns:
+            Its version: the newest of those that can be fetched whole. A security update is sometimes in the index
+            before its files are there.
+
+        Raises:
+            LabError: none can.
+        """
+        shown = run(["apt-cache", "showsrc", *self._set, package])
+        stanzas = [dict(re.findall(r"^(Package|Version): (\S+)$", text, flags=re.M)) for text in shown.split("\n\n")]
+        versions = {stanza["Version"] for stanza in stanzas if stanza.get("Package") == package}
+        failures = []
+        for version in sorted(versions, key=_version_order, reverse=True):
+            try:
+                run(["apt-get", "source", "-q", "--download-only", *self._set, f"{package}={version}"], cwd=self.work)
+            except LabError as error:
+                failures.append(f"{version}: {error}")
+                continue
+            # A file's name has no epoch in it.
+            (description,) = self.work.glob(f"{package}_{version.partition(':')[2] or version}.dsc")
+            run(["dpkg-source", "--no-check", "-x", description, target])
+            return str(version)
+        raise LabError(f"no version of the source package {package} can be fetched\n" + "\n".join(failures))
+
+
+@cmp_to_key
+def _version_order(one: str, other: str) -> int:
+    """As deb-version(7) orders them."""
+    for relation, order in (("lt", -1), ("gt", 1)):
+        if subprocess.run(["dpkg", "--compare-versions", one, relation, other], check=False).returncode == 0:
+            return order
+    return 0
 
 
 def emulator() -> str:

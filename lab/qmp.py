@@ -76,15 +76,30 @@ class Qemu:
                 raise LabError(f"the machine is {status}, not {wanted}:\n{self.logs()}")
             time.sleep(0.005)
 
-    def save(self, path: Path) -> None:
-        """Stops the machine and writes its state (not its disks) to a file."""
+    def save(self, path: Path, *, without_memory: bool = False) -> None:
+        """Stops the machine and writes its state (not its disks) to a file.
+
+        Args:
+            path: of the file.
+            without_memory: leave out memory that is in a file which was mapped shared.
+        """
         self.command("stop")
+        self._leave_out_memory(without_memory)
         self.command("migrate-set-parameters", **{"max-bandwidth": 1 << 40})
         self.command("migrate", uri=f"exec:cat > {path}")
         while (info := self.command("query-migrate")).get("status") != "completed":
             if info.get("status") == "failed":
                 raise LabError(f"the machine's state can't be saved: {info}")
             time.sleep(0.05)
+
+    def load(self, path: Path, *, without_memory: bool = False) -> None:
+        """Takes over a saved state; QEMU was started with ``-incoming defer``. The machine is paused after that."""
+        self._leave_out_memory(without_memory)
+        self.command("migrate-incoming", uri=f"exec:cat {path}")
+        self.wait_for_status("paused")
+
+    def _leave_out_memory(self, without: bool) -> None:
+        self.command("migrate-set-capabilities", capabilities=[{"capability": "x-ignore-shared", "state": without}])
 
     def logs(self, size: int = 3000) -> str:
         """The ends of QEMU's messages and of the serial console."""

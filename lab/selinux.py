@@ -8,21 +8,14 @@
         print(done.output, machine.avcs())
 """
 
-import io
-import os
-import re
-import shutil
-import subprocess
-import tarfile
-import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Self
 
-from lab import cache, qmp, selinux_image
-from lab.cache import LabError, LabHalted
+from lab import cache, machine, qmp, selinux_image
 from lab.debian import emulator
+from lab.machine import Avc, Done, parse_avcs
+
+__all__ = ["GUEST_INITRD", "GUEST_KERNEL", "MEMORY", "Avc", "Done", "Machine", "parse_avcs", "snapshot"]
 
 MEMORY = 1024  # MiB
 GUEST_KERNEL = "/usr/share/septum-lab/vmlinuz"
@@ -31,293 +24,47 @@ _APPEND = (
     "console=ttyS0 quiet loglevel=4 panic=-1 security=selinux selinux=1 enforcing=1 audit=1 audit_backlog_limit=8192 "
     "mitigations=off random.trust_cpu=on nokaslr"
 )
-_BOOT_TIMEOUT = 120.0
-_ANSWER_GRACE = 30.0
-_AVC = re.compile(
-    r"avc: +(?P<result>denied|granted) +\{ (?P<permissions>[^}]*) \} for +(?P<rest>.*?) +scontext=(?P<source>\S+) "
-    r"tcontext=(?P<target>\S+) tclass=(?P<cls>\S+)(?: permissive=(?P<permissive>[01]))?"
-)
+_MODULES = (Path(__file__), Path(machine.__file__), Path(qmp.__file__))
 
 
-class Done(NamedTuple):
-    """What a program in the machine came to.
-
-    Attributes:
-        status: exit status; minus the signal that ended it; None if it had to be killed as it took too long.
-        output: of its standard output.
-        errors: of its standard error.
-    """
-
-    status: int | None
-    output: str
-    errors: str
-
-
-class Avc(NamedTuple):
-    """One access decision that the kernel's audit recorded.
-
-    Attributes:
-        source: context of the process.
-        target: context of the object.
-        cls: object class.
-        permissions: what was asked for.
-        denied: false for an access that was granted, but audited.
-        enforced: false if it was only recorded, as the domain or the machine is permissive.
-        details: the fields between, as in the record: ``pid=… comm=… path=…``.
-    """
-
-    source: str
-    target: str
-    cls: str
-    permissions: frozenset[str]
-    denied: bool
-    enforced: bool
-    details: str
-
-
-def parse_avcs(text: str) -> list[Avc]:
-    """The access decisions among the lines of a kernel log, in order."""
-    return [
-        Avc(
-            source=found["source"],
-            target=found["target"],
-            cls=found["cls"],
-            permissions=frozenset(found["permissions"].split()),
-            denied=found["result"] == "denied",
-            enforced=found["permissive"] != "1",
-            details=found["rest"],
-        )
-        for found in _AVC.finditer(text)
-    ]
-
-
-class Machine:
-    """One running machine, with a disk of its own that is thrown away with it.
-
-    Leaving its ``with`` block with an exception, or with `keep` set, keeps the folder with its logs and says where.
-
-    Attributes:
-        folder: disk overlay, ``serial.log``, ``kernel.log``, ``qemu.log``.
-        keep: keep the folder; set it when a test failed.
-    """
-
-    def __init__(self, disk: Path, disk_format: str) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="septum-lab-"))
-        self.keep = bool(os.environ.get("SEPTUM_LAB_KEEP"))
-        self._overlay = self.folder / "disk.qcow2"
-        cache.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", disk_format, "-b", disk, self._overlay])
-        self._qemu: qmp.Qemu | None = None
-        self._halted = False
+class Machine(machine.Machine):
+    """One running machine, see `lab.machine.Machine`."""
 
     @classmethod
-    def booted(cls) -> "Machine":
+    def booted(cls) -> Self:
         """A machine that went through its whole boot: for what happens at boot only; takes seconds."""
-        machine = cls(selinux_image.image() / "disk", "raw")
-        machine._begin(machine._boot)
-        return machine
+        made = cls(selinux_image.image() / "disk", "raw")
+        made._begin(made._boot)
+        return made
 
     @classmethod
-    def restored(cls) -> "Machine":
+    def restored(cls) -> Self:
         """A machine as it was right after boot; takes less than a second."""
         saved = snapshot()
-        machine = cls(saved / "disk.qcow2", "qcow2")
-        machine._begin(lambda: machine._restore(saved / "state"))
-        return machine
-
-    def __enter__(self) -> "Machine":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.keep = self.keep or kind is not None
-        self.close()
-
-    def close(self) -> None:
-        """Ends the machine; its folder goes unless `keep` is set."""
-        self.kill()
-        if self.keep:
-            cache.say(f"the machine's disk and logs are kept in {self.folder}")
-        else:
-            shutil.rmtree(self.folder, ignore_errors=True)
-
-    def kill(self) -> None:
-        """Cuts the power. `reboot` brings it up again."""
-        if self._qemu:
-            self._qemu.kill()
-            self._qemu = None
-
-    def reboot(self, *, sync: bool = True) -> None:
-        """Ends it and boots it again from the same disk; folders in memory (/tmp, /run) are lost.
-
-        Args:
-            sync: write everything to the disk first; without, it is a power cut.
-        """
-        if sync:
-            self.run(["sync"])
-        self.kill()
-        self._begin(self._boot)
-
-    def run(
-        self,
-        command: str | Sequence[str],
-        *,
-        context: str = "",
-        stdin: bytes = b"",
-        folder: str = "/",
-        environment: Mapping[str, str] | None = None,
-        timeout: float = 120,
-        check: bool = False,
-    ) -> Done:
-        """Runs a program to its end, as root.
-
-        Args:
-            command: an argv; or text for bash.
-            context: to run it in; "" stands for ``unconfined_u:unconfined_r:unconfined_t:s0``.
-            stdin: what it reads.
-            folder: to start in.
-            environment: variables beside the usual.
-            timeout: in seconds; then it and its process group are killed.
-            check: any status but 0 raises.
-
-        Raises:
-            LabError: the machine did not answer, or `check` failed.
-        """
-        header = self._command(command, context, folder, environment)
-        answer, payload = self._ask("run", stdin, wait=timeout, timeout=timeout, **header)
-        size = answer["output"]
-        done = Done(answer["status"], *(part.decode(errors="replace") for part in (payload[:size], payload[size:])))
-        if check and done.status != 0:
-            raise LabError(f"{command!r} ended with status {done.status}\n{done.output}{done.errors}")
-        return done
-
-    def spawn(
-        self,
-        command: str | Sequence[str],
-        *,
-        context: str = "",
-        folder: str = "/",
-        environment: Mapping[str, str] | None = None,
-    ) -> int:
-        """Starts a program and returns its pid; see `wait`."""
-        answer, _ = self._ask("spawn", **self._command(command, context, folder, environment))
-        return int(answer["pid"])
-
-    def wait(self, pid: int, timeout: float = 60) -> Done:
-        """What a spawned program has come to, its errors among its output; status None if it still runs."""
-        answer, payload = self._ask("wait", wait=timeout, pid=pid, timeout=timeout)
-        return Done(answer["status"], payload.decode(errors="replace"), "")
-
-    def push(self, source: Path, folder: str) -> None:
-        """Copies the content of a folder into a folder of the machine."""
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w") as archive:
-            archive.add(source, arcname=".")
-        answer, errors = self._ask("untar", buffer.getvalue(), folder=folder)
-        if answer["status"]:
-            raise LabError(f"the machine could not unpack {source}: {errors.decode(errors='replace')}")
-
-    def pull(self, folder: str, target: Path) -> None:
-        """Copies the content of a folder of the machine into a folder here."""
-        _, content = self._ask("tar", folder=folder)
-        target.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["tar", "-C", target, "--no-same-owner", "-xf", "-"], input=content, check=True)
-
-    def write(self, path: str, content: bytes) -> None:
-        """Writes one file of the machine, in one write(2)."""
-        self._ask("write", content, path=path)
-
-    def read(self, path: str) -> bytes:
-        """Reads one file of the machine."""
-        return self._ask("read", path=path)[1]
-
-    def load_policy(self, policy: Path | bytes) -> None:
-        """Loads a compiled policy; that is much faster than building modules in the machine."""
-        self.write("/sys/fs/selinux/load", policy if isinstance(policy, bytes) else policy.read_bytes())
-
-    def dmesg(self) -> str:
-        """The kernel's messages since the last call; all of them stay in ``kernel.log``."""
-        text = self.run(["dmesg", "-c"], check=True).output
-        with (self.folder / "kernel.log").open("a") as log:
-            log.write(text)
-        return text
-
-    def avcs(self) -> list[Avc]:
-        """The access decisions recorded since the last call of this or of `dmesg`."""
-        return parse_avcs(self.dmesg())
-
-    def save(self, target: Path) -> None:
-        """Writes state and disk into a folder for later `restored` ones; the machine is off after that."""
-        if self._qemu is None:
-            raise LabError("the machine is off")
-        self._qemu.save(target / "state")
-        self.kill()
-        shutil.copy(self._overlay, target / "disk.qcow2")
-
-    def _command(
-        self, command: str | Sequence[str], context: str, folder: str, environment: Mapping[str, str] | None
-    ) -> dict[str, Any]:
-        argv = ["/bin/bash", "-c", command] if isinstance(command, str) else list(command)
-        return {"argv": argv, "context": context, "folder": folder, "environment": dict(environment or {})}
-
-    def _ask(self, op: str, payload: bytes = b"", *, wait: float = 60, **header: Any) -> tuple[dict[str, Any], bytes]:
-        if self._qemu is None:
-            raise LabError("the machine is off")
-        if self._halted:
-            raise LabHalted(f"the machine does not answer any more ({op})")
-        try:
-            self._qemu.frames.send({"op": op, **header}, payload)
-            answer, data = self._qemu.frames.receive(wait + _ANSWER_GRACE)
-        except TimeoutError as error:
-            self._halted = True
-            raise LabHalted(f"the machine does not answer ({op}: {error})\n{self._qemu.logs()}") from error
-        except (OSError, EOFError) as error:
-            raise LabError(f"the machine does not answer ({op}: {error})\n{self._qemu.logs()}") from error
-        if "error" in answer:
-            raise LabError(f"the machine's agent could not {op}: {answer['error']}")
-        return answer, data
-
-    def _begin(self, start: Callable[[], None]) -> None:
-        try:
-            start()
-            answer, _ = self._ask("hello", wait=_BOOT_TIMEOUT, time=time.time())
-            if not answer["enforcing"]:
-                raise LabError("SELinux is not enforcing in the machine")
-        except BaseException:
-            self.keep = True
-            self.close()
-            raise
-
-    def _boot(self) -> None:
-        self._qemu = qmp.Qemu(self._argv(), self.folder)
-
-    def _restore(self, state: Path) -> None:
-        self._qemu = qmp.Qemu([*self._argv(), "-incoming", f"exec:cat {state}"], self.folder)
-        self._qemu.wait_for_status("paused")
-        self._qemu.command("cont")
+        made = cls(saved / "disk.qcow2", "qcow2")
+        made._begin(lambda: made._restore(saved / "state"))
+        return made
 
     def _argv(self) -> list[str]:
         built = selinux_image.image()
         # One CPU: with more, emulation spends its time on keeping them in step.
-        argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-machine", "q35", "-display", "none"]
-        argv += ["-accel", "tcg,thread=single,tb-size=512", "-cpu", "max", "-smp", "1", "-m", str(MEMORY), "-no-reboot"]
+        argv = ["qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=single,tb-size=512", "-cpu", "max"]
+        argv += ["-smp", "1", "-m", str(MEMORY)]
         argv += ["-kernel", str(built / "vmlinuz"), "-initrd", str(built / "initrd"), "-append", _APPEND]
-        argv += ["-chardev", f"file,id=serial,append=on,path={self.folder}/serial.log", "-serial", "chardev:serial"]
-        argv += ["-drive", f"if=none,id=disk,file={self._overlay},format=qcow2,cache=unsafe"]
-        return [*argv, "-device", "virtio-blk-pci,drive=disk", "-device", "virtio-serial-pci,id=vs"]
+        return [*argv, *self._common()]
 
 
 def snapshot() -> Path:
     """A folder with the state and the disk of a machine right after boot; made if it is not in the cache."""
-    key = cache.recipe(selinux_image.image().name, _APPEND, MEMORY, emulator(), Path(__file__), Path(qmp.__file__))
+    key = cache.recipe(selinux_image.image().name, _APPEND, MEMORY, emulator(), *_MODULES)
     return cache.artifact("selinux-snapshot", key, _build_snapshot)
 
 
 def _build_snapshot(target: Path) -> None:
     cache.say("booting the machine once")
-    with Machine.booted() as machine:
+    with Machine.booted() as made:
         # Start what tests use most, so that its pages are in memory.
-        machine.run(
-            "python3 -c 'import json, sqlite3, ctypes'; getfacl / >/dev/null; qemu-system-x86_64 --version; sync"
-        )
-        machine.dmesg()
+        made.run("python3 -c 'import json, sqlite3, ctypes'; getfacl / >/dev/null; qemu-system-x86_64 --version; sync")
+        made.dmesg()
         cache.say("saving its state")
-        machine.save(target)
+        made.save(target)

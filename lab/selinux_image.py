@@ -1,45 +1,23 @@
 """Builds the SELinux machine: root file system → labelled disk, kernel and initramfs → saved state.
 
 Three artifacts, so that a change of a policy module costs seconds and only a change of the package list a minute.
-No loop mounts and no privileged kernel features: policy modules are compiled and files are labelled on the host, and
-mke2fs copies the labels into the disk.
+See `lab.image` for how.
 """
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab import agent, cache, debian, guest, initramfs
+from lab import cache, debian, guest
+from lab import image as image_parts
 from septum import policy as shipped
 
 _HERE = Path(__file__).parent
 FOR_TESTS = tuple(sorted((_HERE / "cil").glob("*.cil")))
-_FILES = _HERE / "files"
 _OWN = "septum.cil"
 
-PACKAGES = (
-    "linux-image-cloud-amd64",
-    "selinux-policy-default",
-    "selinux-utils",
-    "policycoreutils",
-    "python3",
-    "qemu-system-x86",
-    "qemu-utils",
-    "seabios",
-    "busybox-static",
-    "attr",
-    "acl",
-    "kmod",
-    "procps",
-    "iproute2",
-    "strace",
-    "e2fsprogs",
-)
-_MODULES = ("virtio_pci", "virtio_blk", "virtio_console", "ext4")
+PACKAGES = ("linux-image-cloud-amd64", *image_parts.BASICS, "qemu-system-x86")
 _DISK_SIZE = "2G"
 _GUEST_FOLDER = "usr/share/septum-lab"  # of the nested guest's kernel and initramfs
-_AGENT = "usr/local/lib/septum-lab/agent.py"
-_INIT = "usr/local/sbin/lab-init"
 
 
 def policy_modules() -> tuple[Path, ...]:
@@ -75,9 +53,8 @@ def image() -> Path:
     key = cache.recipe(
         root().name,
         *policy_modules(),
-        _FILES,
-        Path(agent.__file__),
-        Path(initramfs.__file__),
+        *image_parts.SOURCES,
+        image_parts.FILES / "selinux-init",
         Path(__file__),
         guest.kernel().parent.name,
     )
@@ -100,15 +77,7 @@ def _build_policy(target: Path, modules: Sequence[Path]) -> None:
     for name in ("var/lib/selinux", "etc/selinux"):
         (work / name).parent.mkdir(parents=True, exist_ok=True)
         cache.run(["cp", "-a", root() / "root" / name, work / name])
-    _compile(work, target / "policy", modules)
-
-
-def _compile(work: Path, target: Path, modules: Sequence[Path]) -> None:
-    """Adds modules to the policy store below `work`, and copies the outcome."""
-    installed = [word for path in modules for word in ("-i", path)]
-    cache.run(["semodule", "-p", work, "-s", "default", "-n", *installed])
-    (compiled,) = (work / "etc/selinux/default/policy").iterdir()
-    shutil.copy(compiled, target)
+    image_parts.compile_policy(work, target / "policy", modules)
 
 
 def _build_root(target: Path) -> None:
@@ -119,35 +88,9 @@ def _build_root(target: Path) -> None:
 def _build_image(target: Path) -> None:
     work = target.with_name("root")
     cache.run(["cp", "-a", root() / "root", work])
-    (modules,) = (work / "usr/lib/modules").iterdir()
-    shutil.copy(work / "boot" / f"vmlinuz-{modules.name}", target / "vmlinuz")
-    initramfs.write(target / "initrd", _FILES / "initramfs-init", initramfs.module_files(modules, _MODULES))
-    _fill(work)
+    image_parts.kernel(work, target)
+    guest_files = {f"{_GUEST_FOLDER}/{path.name}": path for path in (guest.kernel(), guest.initrd())}
+    image_parts.fill(work, image_parts.FILES / "selinux-init", guest_files)
     cache.say("compiling the policy")
-    _compile(work, target / "policy", policy_modules())
-    cache.say("labelling files, making the disk")
-    cache.run(["setfiles", "-m", "-F", "-r", work, work / "etc/selinux/default/contexts/files/file_contexts", work])
-    disk = target / "disk"
-    journal = ["-J", "size=8"]  # a test may cut the power
-    cache.run(
-        ["mke2fs", "-q", "-t", "ext4", "-m", "0", *journal, "-E", "lazy_itable_init=0", "-d", work, disk, _DISK_SIZE]
-    )
-
-
-def _fill(work: Path) -> None:
-    """Puts our own files into the root file system."""
-    for path in (work / "boot").iterdir():
-        path.unlink()
-    for name, source in ((_AGENT, Path(agent.__file__)), (_INIT, _FILES / "selinux-init")):
-        (work / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(source, work / name)
-        (work / name).chmod(0o755)
-    (work / _GUEST_FOLDER).mkdir(parents=True)
-    shutil.copy(guest.kernel(), work / _GUEST_FOLDER)
-    shutil.copy(guest.initrd(), work / _GUEST_FOLDER)
-    (work / "etc/fstab").write_text("")
-    (work / "etc/hostname").write_text("lab\n")
-    config = work / "etc/selinux/config"
-    config.write_text("SELINUX=enforcing\nSELINUXTYPE=default\n")
-    local = work / "etc/selinux/default/contexts/files/file_contexts.local"
-    local.write_text(f"/{_INIT} -- system_u:object_r:init_exec_t:s0\n")
+    image_parts.compile_policy(work, target / "policy", policy_modules())
+    image_parts.disk(work, target / "disk", _DISK_SIZE)

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterator
 
+from septum.policy import Target, sources
+
 Expression = str | list["Expression"]
 
 _TOKEN = re.compile(r';[^\n]*|"[^"]*"|[()]|[^\s()";]+')
@@ -34,3 +36,19 @@ def statements(text: str) -> Iterator[tuple[int, list[Expression]]]:
 def written(expression: Expression) -> str:
     """One spelling for each statement."""
     return expression if isinstance(expression, str) else f"({' '.join(written(part) for part in expression)})"
+
+
+def pairs(text: str) -> dict[str, str]:
+    """Each neverallow of a list → the rule after it, which breaks it."""
+    texts = [written(statement) for _, statement in statements(text)]
+    return dict(zip(texts[::2], texts[1::2], strict=True))
+
+
+def neverallows(target: Target) -> dict[str, str]:
+    """Each neverallow of a build → where it is written."""
+    return {
+        written(statement): f"{source.name}:{line}"
+        for source in sources(target)
+        for line, statement in statements(source.text)
+        if statement[0] == "neverallow"
+    }

@@ -251,6 +251,8 @@ class LedgerConformance:
         assert ledger.guests(["running"]) == [running]
         assert ledger.guests(["starting", "stuck"]) == ledger.guests([]) == []
         assert ledger.guests(["running"], "acme") == ledger.guests(realm="acme") == ledger.guests()
+        assert ledger.lives("acme") == [(one.uuid, "running", 1, one.level, 4711)]
+        assert ledger.lives("bolt") == []
         assert ledger.guests(["running"], "bolt") == ledger.guests(realm="bolt") == []
         ledger.end(one.uuid)
         assert [g.state for g in ledger.guests()] == ["ending"]

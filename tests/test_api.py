@@ -94,33 +94,40 @@ def test_no_header_says_who_calls(place: Host) -> None:
 
 
 def test_a_user_acts_for_a_realm_when_the_platform_says_so(place: Host) -> None:
-    address = str(place.address("red"))
+    sockets = place.folder / "sockets"
+    place.kill()
+    place.apid(f"parts.sockets = {str(sockets)!r}")
+    address = sockets / "red.sock"
 
-    def ask() -> None:
-        os.setgroups([])
-        os.setresuid(NOBODY, NOBODY, NOBODY)
-        with Client("/proc/self/fd/9", timeout=5) as api:
-            assert api.me().realm == "red"
+    def ask(uid: int) -> bool:
+        def act() -> None:
+            os.setgroups([])
+            os.setresuid(uid, uid, uid)
+            with Client(str(address), timeout=5) as api:
+                assert api.me().realm == "red"
+                with pytest.raises(NotFound):
+                    api.guests("blue")
 
-    def passed(act: Any) -> int:
-        # The folder is closed to others; an administrator puts the socket where its users find it.
-        def inside() -> None:
-            fd = os.open(address, os.O_PATH)
-            os.dup2(fd, 9)
-            os.chmod("/proc/self/fd/9", 0o666)
-            act()
+        return forked(act, place.said) == 0
 
-        return forked(inside, place.said)
-
-    assert passed(ask) != 0
+    assert not ask(NOBODY)
     with place.client() as api:
-        realm = api.realm("red")
-        api.delegate("red", [NOBODY], realm.version)
-    wait(lambda: passed(ask) == 0)
-    with place.client() as api:
+        api.delegate("red", [NOBODY, 12345], api.realm("red").version)
+        wait(lambda: ask(NOBODY))
+        assert ask(12345)
+        assert not ask(12346)
+        # A guest's emulator has no business there, though it is of the realm's group.
+        guest = place.running("red", "curious", EMPTY)
+        row = place.guest("red/curious")
+        assert row is not None
+        assert not ask(row.uid)
+        api.wait(api.stop_guest("red", guest.name, force=True))
+        api.destroy_guest("red", guest.name)
         api.delegate("red", [], api.realm("red").version)
-    wait(lambda: passed(ask) != 0)
-    os.chmod(address, 0o600)
+        wait(lambda: not ask(NOBODY))
+    assert address.stat().st_mode & 0o7777 == 0o600
+    place.kill()
+    place.apid()
 
 
 def test_slow_and_silent_callers_are_dropped(place: Host) -> None:
@@ -263,3 +270,54 @@ def test_evidence_is_the_platforms_word(place: Host, tmp_path: Path) -> None:
     ):
         paths[0].write_text(json.dumps(forged._asdict()))
         place.septum("evidence", "verify", paths[0], "--key", key, status=Denied.exit_status)
+
+
+def test_who_does_not_wait_for_answers_waits_for_room(place: Host) -> None:
+    """Requests that are sent without end, and no answer read: the kernel's buffers fill, the daemon's don't."""
+    with closing(place.connect("red")) as hasty:
+        hasty.setblocking(False)
+        request = b"GET /v1/me HTTP/1.1\r\nHost: x\r\n\r\n" * 1000
+        sent = 0
+        until = time.monotonic() + 3
+        while time.monotonic() < until and sent < 64 << 20:
+            try:
+                sent += hasty.send(request)
+            except BlockingIOError:
+                time.sleep(0.01)
+            except OSError:
+                break
+        assert sent < 8 << 20
+    assert place.call("GET", "/v1/me", realm="blue").status == 200
+
+
+def test_a_connection_is_of_the_process_that_made_it(place: Host) -> None:
+    """Who hands his socket to another process and ends has taken his right with him."""
+    ours, theirs = socket.socketpair()
+
+    def make() -> None:
+        made = place.connect("red")
+        made.sendall(b"GET /v1/me HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert made.recv(4096).startswith(b"HTTP/1.1 200")
+        socket.send_fds(theirs, [b"x"], [made.fileno()])
+
+    child = os.fork()
+    if child == 0:
+        try:
+            make()
+        finally:
+            os._exit(0)
+    _, (fd,), _, _ = socket.recv_fds(ours, 1, 1)
+    os.waitpid(child, 0)
+    with socket.socket(fileno=fd) as handed:
+        handed.settimeout(20)
+        ended = b""
+        try:
+            while not ended:
+                handed.sendall(b"GET /v1/me HTTP/1.1\r\nHost: x\r\n\r\n")
+                if not handed.recv(4096):
+                    ended = b"end of file"
+        except (ConnectionResetError, BrokenPipeError):
+            ended = b"reset"
+    assert ended
+    ours.close()
+    theirs.close()

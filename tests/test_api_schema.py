@@ -41,6 +41,7 @@ BODIES: dict[str, Any] = {
     "guest.detach": {"image": "disk"},
     "guest.snapshot": {"name": "fresh"},
     "image.create": {"name": "fresh"},
+    "device.assign": {"name": "fresh", "path": "/dev/null"},
     "image.clone": {"name": "fresh"},
 }
 
@@ -105,7 +106,7 @@ def test_it_is_as_it_describes_itself(place: Host, name: str) -> None:
 
 def filled(route: Route, realm: str, *, there: bool, operation: str) -> str:
     """A route's path with names of objects that are there, or are not."""
-    names = {"guest": "web", "image": "disk", "snapshot": "monday", "operation": operation}
+    names = {"guest": "web", "image": "disk", "device": "none", "snapshot": "monday", "operation": operation}
     if not there:
         names = {name: "0" * 8 + text[:0] for name, text in names.items()}
     return re.sub(r"\{(\w+)\}", lambda found: realm if found[1] == "realm" else names[found[1]], route.path)

@@ -120,9 +120,9 @@ def test_a_realm_can_not_ask_for_a_policy_without_bounds() -> None:
 def test_public_names_are_pinned() -> None:
     assert sorted(septum.declare.__all__) == [
         "ANY", "Assignment", "Change", "DIRECTIONS", "Declaration", "Denial", "Device", "Door", "End", "Fetched",
-        "Image", "Limits", "NETWORKS", "Offer", "PLATFORM", "Quota", "Realm", "Role", "Section", "Service", "Unfetched",
-        "Use", "Where", "as_json", "as_sections", "assign", "cil", "consents", "difference", "door_name", "parse",
-        "process_type", "read", "role_name", "service_name", "service_type",
+        "Image", "Limits", "NETWORKS", "Offer", "PLATFORM", "Quota", "Realm", "Role", "Section", "Service", "Taken",
+        "Unfetched", "Use", "Where", "again", "as_json", "as_sections", "assign", "cil", "consents", "difference",
+        "door_name", "parse", "process_type", "read", "role_name", "service_name", "service_type", "take",
     ]  # fmt: skip
     assert all(hasattr(septum.declare, name) for name in septum.declare.__all__)
 

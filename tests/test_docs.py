@@ -25,7 +25,7 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in _HEADING.findall(text)}
 
 
-@pytest.mark.parametrize("name", ["septum.1", "septum-qemu.1", "septumd.8", "septum-apid.8"])
+@pytest.mark.parametrize("name", ["septum.1", "septum-qemu.1", "septumd.8", "septum-apid.8", "septum-broker.8"])
 def test_manual_pages_are_those_of_the_parsers(name: str) -> None:
     assert (man.FOLDER / name).read_text() == man.pages()[name], "the parsers changed: python tools/man.py"
 

@@ -33,11 +33,13 @@ MAY_IMPORT = {
     "rendezvous": {"labels", "declare", "ledger", "host", "launch", "access", "daemon", "ivc"},
     "picture": set(),
     "analysis": {"labels", "sepol", "declare", "picture"},
+    "xen": set(),
     "realms": {"labels", "ledger", "launch", "access", "monitor"},
-    "api": {"labels", "ledger", "launch", "access", "daemon", "realms"},
+    "api": {"labels", "ledger", "host", "launch", "access", "daemon", "realms"},
+    "enact": {"labels", "sepol", "policy", "declare", "ledger", "launch", "access"},
     "client": set(),
     "cli": {"labels", "sepol", "policy", "declare", "ledger", "guests", "host", "launch", "attack", "access", "client"}
-    | {"realms", "analysis", "picture"},
+    | {"ivc", "rendezvous", "realms", "enact", "analysis", "picture"},
 }
 # The modules behind `septum run` load nothing that costs a start noticeably (measured: docs/launching.md).
 LAUNCH_PATH = ("labels", "ledger", "guests", "host", "launch")

@@ -59,8 +59,9 @@ CLASSES = {
 def test_public_names_are_pinned() -> None:
     assert sorted(septum.policy.__all__) == [
         "Built", "FILE", "FORMAT", "LABELLED", "MODULE", "SVIRT_MODULE", "Source", "Store", "Summary", "TARGETS",
-        "Target", "build", "compile_cil", "fingerprint", "install", "installed", "load_module", "marker",
-        "marker_context", "module", "relabel", "source_fingerprint", "sources", "summarise", "svirt",
+        "Target", "XEN_FORMAT", "XenDoor", "build", "compile_cil", "fingerprint", "install", "installed",
+        "load_module", "marker", "marker_context", "module", "numbers_cil", "relabel", "source_fingerprint", "sources",
+        "summarise", "svirt", "xen_role_cil",
     ]  # fmt: skip
 
 

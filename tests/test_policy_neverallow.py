@@ -3,8 +3,8 @@
 import pytest
 
 from septum.errors import PolicyError
-from septum.policy import TARGETS, Source, Target, build, sources
-from tests.cilkit import statements, written
+from septum.policy import TARGETS, Source, build
+from tests.cilkit import neverallows, pairs
 
 # What is never allowed, and a rule that would allow some of it. A new neverallow without its rule here fails the test.
 PAIRS = """
@@ -80,27 +80,11 @@ PAIRS = """
 """
 
 
-def pairs() -> dict[str, str]:
-    """Each neverallow → the rule that breaks it."""
-    texts = [written(statement) for _, statement in statements(PAIRS)]
-    return dict(zip(texts[::2], texts[1::2], strict=True))
-
-
-def neverallows(target: Target) -> dict[str, str]:
-    """Each neverallow of a build → where it is written."""
-    return {
-        written(statement): f"{source.name}:{line}"
-        for source in sources(target)
-        for line, statement in statements(source.text)
-        if statement[0] == "neverallow"
-    }
-
-
 def test_each_has_a_rule_that_breaks_it() -> None:
-    assert set(pairs()) == {text for target in TARGETS for text in neverallows(target)}
+    assert set(pairs(PAIRS)) == {text for target in TARGETS for text in neverallows(target)}
 
 
-@pytest.mark.parametrize(("never", "rule"), pairs().items())
+@pytest.mark.parametrize(("never", "rule"), pairs(PAIRS).items())
 def test_breaking_it_fails_the_build(never: str, rule: str) -> None:
     with pytest.raises(PolicyError) as caught:
         build("standalone", extra=[Source("broken.cil", f"{rule}\n")])

@@ -1,6 +1,8 @@
 """Realms and their guests through the API, with both daemons and real emulators."""
 
 import os
+import signal
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -228,6 +230,9 @@ def test_guests_outlive_the_daemon(place: Host) -> None:
     place.apid()
     with place.client("red") as api:
         assert api.guest("red", "lasting") == guest
+        place.kill(number=signal.SIGTERM)
+        place.apid()
+        assert api.guest("red", "lasting") == guest
         place.kill()
         os.kill(guest.pid, 9)
         place.apid()
@@ -371,5 +376,139 @@ def test_no_room_for_an_image_is_no_image(place: Host) -> None:
         assert api.realm("red").used.get("disk", 0) == used
         assert [one.name for one in api.images("red") if one.name == "huge"] == []
     assert list((place.store / "red").glob("huge*")) == []
+    place.kill()
+    place.apid()
+
+
+def test_without_a_decision_nothing_is_done_and_nothing_is_called_absent(place: Host) -> None:
+    place.kill("septumd")
+    for path in ("/v1/realms/red", "/v1/realms/none"):
+        reply = place.call("GET", path)
+        assert (reply.status, reply.json["type"]) == (503, "urn:septum:error:EngineGone")
+    assert place.call("POST", "/v1/realms/red/guests", {"name": "undecided"}).status == 503
+    place.septumd()
+    with place.client() as api, pytest.raises(NotFound):
+        api.guest("red", "undecided")
+
+
+def test_a_guest_that_ends_amid_an_operation_is_stopped_all_the_same(place: Host) -> None:
+    with place.client("red") as api:
+        api.wait(api.create_image("red", "late", size=4096))
+        guest = place.running("red", "amid", PAUSED)
+        api.wait(api.attach_image("red", "amid", "late"))
+        operation = api.detach_image("red", "amid", "late")
+        wait(lambda: api.operation("red", operation.id).step == "detach")
+        os.kill(guest.pid, 9)
+        finished(api, operation)
+        wait(lambda: api.guest("red", "amid").state == "stopped")
+        assert api.realm("red").used["guests"] == 0
+        api.destroy_guest("red", "amid")
+        api.wait(api.destroy_image("red", "late"))
+
+
+def test_an_emulator_that_says_nothing_holds_nobody_up(place: Host) -> None:
+    guest = place.running("red", "silent", EMPTY)
+    os.kill(guest.pid, signal.SIGSTOP)
+    place.kill()
+    place.apid()
+    place.running("blue", "lively", EMPTY)
+    os.kill(guest.pid, signal.SIGCONT)
+    with place.client() as api:
+        for realm, name in (("red", "silent"), ("blue", "lively")):
+            api.wait(api.stop_guest(realm, name, force=True))
+            api.destroy_guest(realm, name)
+
+
+def test_a_repeated_call_is_one_also_for_the_next_daemon(place: Host) -> None:
+    with place.client("red") as api:
+        api.create_guest("red", "again", EMPTY, key="c1")
+    place.kill()
+    place.apid("import os, signal; parts.checkpoint = lambda what: 'launch' in what and os.kill(os.getpid(), 9)")
+    with place.client("red") as api, pytest.raises(SeptumError):
+        api.wait(api.start_guest("red", "again", key="s1"))
+    place.daemons["apid"].wait()
+    place.kill()
+    place.apid()
+    with place.client("red") as api:
+        assert api.create_guest("red", "again", EMPTY, key="c1").name == "again"
+        operation = finished(api, api.start_guest("red", "again", key="s1"))
+        assert [one.id for one in api.operations("red") if one.target == "again"] == [operation.id]
+        # It was killed before anything had been launched, so nothing runs, and it may be started under another key.
+        assert operation.state == "failed"
+        api.wait(api.start_guest("red", "again", key="s2"))
+        api.wait(api.stop_guest("red", "again", force=True))
+        api.destroy_guest("red", "again")
+
+
+@pytest.fixture
+def loop(place: Host) -> Iterator[str]:
+    """A block device of the host."""
+    (place.folder / "backing").write_bytes(bytes(1 << 20))
+    done = subprocess.run(
+        ["losetup", "--find", "--show", place.folder / "backing"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"no loop device can be had: {done.stderr}")
+    path = done.stdout.strip()
+    yield path
+    subprocess.run(["losetup", "--detach", path], check=True)
+
+
+def test_a_device_is_one_realms_and_in_one_guest(place: Host, loop: str) -> None:
+    owner = os.stat(loop).st_uid
+    with place.client() as platform, place.client("red") as api, place.client("blue") as other:
+        for client in (api, other):
+            with pytest.raises(NotFound):
+                client.assign_device("red", "mine", loop)
+        with pytest.raises(Denied, match="no block device"):
+            platform.assign_device("red", "bad", "/dev/null")
+        assert platform.assign_device("red", "data", loop).guest == ""
+        with pytest.raises(Held):
+            platform.assign_device("blue", "data", loop)
+        assert [one.name for one in api.devices("red")] == ["data"]
+        assert other.devices("blue") == []
+        for name in ("one", "two"):
+            api.create_guest("red", name, {**PAUSED, "devices": ["data"]})
+        with pytest.raises(NotFound):
+            other.create_guest("blue", "thief", {**PAUSED, "devices": ["data"]})
+        api.wait(api.start_guest("red", "one"))
+        assert api.devices("red")[0].guest == "one"
+        assert os.stat(loop).st_uid == place.guest("red/one").uid  # type: ignore[union-attr]
+        with pytest.raises(Held, match="in use"):
+            api.start_guest("red", "two")
+        with pytest.raises(Held, match="in use"):
+            api.release_device("red", "data")
+        api.wait(api.stop_guest("red", "one", force=True))
+        assert os.stat(loop).st_uid == owner
+        api.wait(api.start_guest("red", "two"))
+        api.wait(api.stop_guest("red", "two", force=True))
+        for name in ("one", "two"):
+            api.destroy_guest("red", name)
+        api.release_device("red", "data")
+        platform.assign_device("blue", "data", loop)
+        platform.release_device("blue", "data")
+
+
+def test_a_services_umask_closes_nothing_to_guests(place: Host) -> None:
+    place.kill()
+    place.apid(f"import os; os.umask(0o077); parts.place = parts.place._replace(store={str(place.folder / 'other')!r})")
+    with place.client() as api:
+        api.create_realm("masked")
+        api.wait(api.create_image("masked", "disk", size=4096))
+        place.running("masked", "web", {**PAUSED, "disks": [{"image": "disk"}]})
+        api.wait(api.create_snapshot("masked", "web", "one"))
+        api.wait(api.stop_guest("masked", "web", force=True))
+    place.kill()
+    place.apid()
+
+
+def test_a_folder_that_others_may_write_to_is_not_used(place: Host) -> None:
+    place.kill()
+    bad = place.folder / "bad"
+    bad.mkdir()
+    bad.chmod(0o777)
+    place.apid(f"parts.place = parts.place._replace(store={str(bad)!r})", up=False)
+    assert place.daemons["apid"].wait(20) != 0
+    assert "not safe to use" in place.heard("apid")
     place.kill()
     place.apid()

@@ -102,6 +102,35 @@ def ready(api: Client, *, running: bool) -> None:
         api.wait(api.start_guest("red", "web"))
 
 
+def realm_is_whole(place: Host) -> None:
+    """A realm has its row, its code and its settings, or nothing."""
+    ledger = place.ledger
+    rows = {realm.name for realm in ledger.realms()}
+    assert rows == {one.id for one in ledger.documents("realm")} == set(ledger.taken("realm-code").values())
+    ledger.close()
+
+
+@pytest.mark.parametrize("verb", ["create", "destroy"])
+def test_a_realm_is_there_whole_or_not_at_all(place: Host, verb: str) -> None:
+    for at in (1, 2):
+        with suppress(SeptumError), place.client() as api:
+            api.create_realm("brief") if verb == "destroy" else api.destroy_realm("brief")
+        place.kill()
+        place.apid(KILLER.format(at=at), up=False)
+        wait(lambda: place.address().exists() and answers(place))
+        with pytest.raises(SeptumError), place.client() as api:
+            api.create_realm("brief") if verb == "create" else api.destroy_realm("brief")
+        place.daemons["apid"].wait(WAIT)
+        realm_is_whole(place)
+        place.kill()
+        place.apid()
+        with place.client() as api:
+            # The first time it died before the commit, the second time after it.
+            assert ("brief" in {one.name for one in api.realms()}) == ((at == 2) == (verb == "create"))
+    with suppress(SeptumError), place.client() as api:
+        api.destroy_realm("brief")
+
+
 VERBS: dict[str, tuple[bool, Callable[[Client], Any], Callable[[Client], Any]]] = {
     "guest.create": (False, lambda api: None, lambda api: api.create_guest("red", "more")),
     "guest.start": (False, lambda api: None, lambda api: api.wait(api.start_guest("red", "web"))),

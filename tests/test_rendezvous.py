@@ -276,9 +276,9 @@ def test_what_was_in_the_memory_is_gone(site: Platform, actors: dict[str, Actor]
     # A second mapping of the segment, made behind the library's back while the descriptor is on its way.
     db.do(
         "import mmap\nfrom septum.rendezvous import joining\nold = joining.join\nkept = []\n"
-        "def keep(carrier, link, grant, broker):\n"
-        "    kept.append(mmap.mmap(grant.peer, 0, prot=mmap.PROT_READ))\n"
-        "    old(carrier, link, grant, broker)\n"
+        "def keep(link, terms, role, fds, broker):\n"
+        "    kept.append(mmap.mmap(fds[1], 0, prot=mmap.PROT_READ))\n"
+        "    old(link, terms, role, fds, broker)\n"
         "from septum.rendezvous import client\nclient.join = keep\nbroker.offer('sql')"
     )
     join(web, db, "blue/sql")
@@ -287,3 +287,22 @@ def test_what_was_in_the_memory_is_gone(site: Platform, actors: dict[str, Actor]
     assert db.do("len(link.receiver.recv(20.0))") == 600
     both_lose(site, actors, lambda: site.reload(web_sql=False))
     assert db.do("any(b'secret' in one[:] for one in kept)") is False
+
+
+def test_ends_are_for_asyncio_too(actors: dict[str, Actor]) -> None:
+    web, db = actors["web"], actors["db"]
+    assert db.do("broker.offer('sql')") is None
+    join(web, db, "blue/sql")
+    web.do("import asyncio")
+    db.do("import asyncio")
+    db.tell(
+        "async def echo():\n    async for message in link.receiver:\n        await link.sender.send_async(message)\n"
+        "asyncio.run(echo()); link.close()"
+    )
+    web.tell(
+        "async def ask():\n    for number in range(100):\n        await link.sender.send_async(b'%d' % number)\n"
+        "    return [int(await link.receiver.recv_async()) for _ in range(100)] == list(range(100))\n"
+        "result = asyncio.run(ask()); link.close(); result"
+    )
+    assert web.answer() is True
+    assert db.answer() is None

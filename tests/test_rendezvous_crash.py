@@ -9,7 +9,7 @@ import pytest
 
 from septum.errors import ChannelLost, SeptumError
 from septum.rendezvous import Rendezvous, wire
-from tests.rendezvouskit import WAIT, Actor, Platform, platform, until
+from tests.rendezvouskit import WAIT, Platform, platform, until
 
 pytestmark = pytest.mark.root
 
@@ -92,11 +92,11 @@ def site() -> Iterator[Platform]:
 @pytest.mark.parametrize("point", POINTS)
 def test_the_broker_is_killed(site: Platform, point: str) -> None:
     broker = site.start_broker(prepare=POINTS[point], wait=False)
-    until(lambda: _greets(site))
+    until(site.socket.exists)  # no connection to see whether it answers: its packets would be counted
     web, db = site.guest("web"), site.guest("db")
     assert db.do("broker = Rendezvous(PATH)") is None
     db.tell(SERVE)
-    until(lambda: _offered(site, db))
+    until(lambda: _sleeps(db.process.pid))  # in `accept`, or when the broker is gone
     assert web.do("broker = Rendezvous(PATH)") is None
     if point in ("cut", "out"):
         web.tell(WAIT_IN_IT)
@@ -126,21 +126,8 @@ def test_the_broker_is_killed(site: Platform, point: str) -> None:
         actor.close()
 
 
-def _greets(site: Platform) -> bool:
-    """A connection that does not count as one of a client's: it says nothing."""
-    return site.socket.exists()
-
-
-def _offered(site: Platform, db: Actor) -> bool:
-    return (site.folder / "said-broker").exists() and db.process.poll() is None and _sleeps(db.process.pid)
-
-
 def _sleeps(pid: int) -> bool:
-    return Path(f"/proc/{pid}/wchan").read_text() not in ("0", "") or _state(pid) == "S"
-
-
-def _state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "S"
 
 
 def descriptors(pid: int) -> int:
@@ -191,6 +178,51 @@ def test_the_listener_is_killed_while_others_connect(site: Platform) -> None:
     until(lambda: site.rows() == [])
     until(lambda: descriptors(broker.process.pid) == before)
     web.close()
+
+
+NO_ROOM = """
+from septum.errors import LedgerError
+from septum.ledger.sqlite import SqliteLedger as place
+old, count = place.{what}, [0]
+def full(*args):
+    count[0] += 1
+    if {first} <= count[0] < {last}:
+        raise LedgerError("there is no room for the ledger")
+    return old(*args)
+place.{what} = full
+"""
+
+
+def test_a_ledger_that_can_not_be_written_for_a_while(site: Platform) -> None:
+    """What ends, ends; the rows go as soon as they can. (The first call is the sweep's.)"""
+    broker = site.start_broker(prepare=NO_ROOM.format(what="close_channels", first=2, last=6))
+    web, db = site.guest("web"), site.guest("db")
+    db.do("broker = Rendezvous(PATH); broker.offer('sql')")
+    db.tell("link = broker.accept(20.0); link.receiver.recv(20.0)")
+    assert web.do("broker = Rendezvous(PATH); link = broker.connect('blue/sql')") is None
+    web.kill()
+    assert db.answer().startswith("ChannelLost")
+    until(lambda: site.rows() == [])
+    assert "no room for the ledger" in broker.said.read_text()
+    db.close()
+
+
+@pytest.mark.parametrize("what", ["open_channels", "move_channels"])
+def test_a_ledger_that_is_full_makes_a_refusal(site: Platform, what: str) -> None:
+    site.start_broker(prepare=NO_ROOM.format(what=what, first=1, last=2))
+    web, db = site.guest("web"), site.guest("db")
+    db.do("broker = Rendezvous(PATH); broker.offer('sql')")
+    db.tell("links = list(broker.serve(1.0))")
+    refused = web.do("broker = Rendezvous(PATH); broker.connect('blue/sql', 0.3)")
+    assert refused in (
+        "Denied: there is no room for the ledger",
+        "ChannelTimeout: the broker had nothing to say in time",
+    )
+    assert web.do("link = broker.connect('blue/sql'); link.sender.send(b'x')") is None
+    db.answer()
+    assert db.do("links[-1].receiver.recv(20.0).decode()") == "x"
+    for actor in (web, db):
+        actor.close()
 
 
 def test_an_orderly_stop_ends_all(site: Platform) -> None:

@@ -1,4 +1,4 @@
-"""Writes docs/man/septum.1, septum-qemu.1, septumd.8 and septum-apid.8: ``python tools/man.py``.
+"""Writes docs/man/septum.1, septum-qemu.1, septumd.8, septum-apid.8 and septum-broker.8: ``python tools/man.py``.
 
 Verbs, options and their help come from the parsers, the rest is here. A test compares the files with what this gives.
 """
@@ -6,13 +6,14 @@ Verbs, options and their help come from the parsers, the rest is here. A test co
 import os
 import re
 from argparse import Action, ArgumentParser, _SubParsersAction
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from septum import __version__
 from septum.api import main as apid
 from septum.cli.main import VERBS, verb
 from septum.daemon.main import HELP, arguments
+from septum.rendezvous import main as broker
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "man"
 
@@ -60,6 +61,7 @@ _DAEMON_FILES = (
     ("standalone.policy", "in the state folder: the policy for libsepol"),
     ("decisions/", "in the state folder: the record"),
 )
+_BROKER_FILES = (("channels.sock", "in the state folder: where it listens, unless \\-\\-socket is given"),)
 _APID_FILES = (
     ("platform.sock", "in the state folder: the platform's socket"),
     ("realms/NAME.sock", "in the state folder: a realm's"),
@@ -168,21 +170,41 @@ def septumd() -> str:
 
 def septum_apid() -> str:
     """The page septum-apid(8)."""
-    parser = ArgumentParser(prog="septum-apid")
-    apid.arguments(parser)
-    lines = [f'.TH SEPTUM-APID 8 "" "septum {__version__}" "septum"', ".SH NAME", f"septum-apid \\- {roff(apid.HELP)}"]
-    lines += [".SH SYNOPSIS", ".B septum-apid", "[options]", ".SH DESCRIPTION"]
-    lines += [
+    text = (
         "Owners and their guests over HTTP. It asks",
         ".BR septumd (8)",
         "for each decision, and starts guests by",
         ".BR septum (1).",
-        "Guests run on when it ends; started again, it finishes or undoes what was under way.", ".SH OPTIONS",
-    ]  # fmt: skip
+        "Guests run on when it ends; started again, it finishes or undoes what was under way.",
+    )
+    return _daemon("septum-apid", apid.HELP, apid.arguments, text, _APID_FILES)
+
+
+def septum_broker() -> str:
+    """The page septum-broker(8)."""
+    text = (
+        "Makes channels between guests, and cuts them as soon as they are not allowed any more. It asks",
+        ".BR septumd (8)",
+        "for each decision. Channels end with it. SIGHUP reads the declaration anew.",
+    )
+    return _daemon("septum-broker", broker.HELP, broker.arguments, text, _BROKER_FILES)
+
+
+def _daemon(
+    name: str,
+    title: str,
+    arguments: Callable[[ArgumentParser], None],
+    text: tuple[str, ...],
+    files: tuple[tuple[str, str], ...],
+) -> str:
+    parser = ArgumentParser(prog=name)
+    arguments(parser)
+    lines = [f'.TH {name.upper()} 8 "" "septum {__version__}" "septum"', ".SH NAME", f"{name} \\- {roff(title)}"]
+    lines += [".SH SYNOPSIS", f".B {name}", "[options]", ".SH DESCRIPTION", *text, ".SH OPTIONS"]
     for action in parser._actions:
         if action.dest != "help":
             lines += _option(parser, action)
-    lines += [*_table("ENVIRONMENT", _ENVIRONMENT[:1]), *_table("FILES", _APID_FILES)]
+    lines += [*_table("ENVIRONMENT", _ENVIRONMENT[:1]), *_table("FILES", files)]
     lines += _table("EXIT STATUS", (("0", "it was told to stop"), ("125", "it can't start, or it failed"), _STATUS[-1]))
     lines += [".SH SEE ALSO", ".BR septum (1),", ".BR septumd (8)"]
     return "\n".join(lines) + "\n"
@@ -199,6 +221,7 @@ def pages() -> dict[str, str]:
             "septum-qemu.1": septum_qemu(),
             "septumd.8": septumd(),
             "septum-apid.8": septum_apid(),
+            "septum-broker.8": septum_broker(),
         }
     finally:
         os.environ.update(saved)

@@ -24,6 +24,7 @@ _MOST_VECTORS: Final = 16384
 _MOST_ANSWERS: Final = 16384
 _MOST_KEPT: Final = 1024  # characters of a question that is remembered
 _NOBODY: Final = "who asks about others needs septum_policy { check }"
+_ABSENT: Final = "no such object"
 _POLICY: Final = "septum_policy"
 
 
@@ -219,10 +220,15 @@ class ObjectManager:
         vectors = self._vectors(memory, [rights, *(case.triple for case in cases)])
         mine = vectors[0].allowed
         decided = [_decide(case, access, "check" in mine) for case, access in zip(cases, vectors[1:], strict=True)]
-        unexplained = [at for at, decision in enumerate(decided) if not decision.allowed and not decision.reason]
+        unexplained = [
+            at
+            for at, (case, access, decision) in enumerate(zip(cases, vectors[1:], decided, strict=True))
+            if not decision.allowed and (not decision.reason or _as_denied(case, access, decision))
+        ]
         asked = [Question(*cases[at].triple, cases[at].question.permissions) for at in unexplained]
         for at, why in zip(unexplained, self.engine.explain(asked) if asked else (), strict=True):
-            decided[at] = decided[at]._replace(reason=why.reason, rule=why.rule)
+            if not decided[at].reason:
+                decided[at] = decided[at]._replace(reason=why.reason, rule=why.rule)
         if len(memory.answers) + len(cases) > _MOST_ANSWERS:
             memory.answers.clear()
         for case, decision in zip(cases, decided, strict=True):
@@ -311,10 +317,15 @@ def _decide(case: _Case, access: Access, others: bool) -> Decision:
     if access.flaw:
         return _no(access.flaw)
     if not case.there:
-        return _no("no such object")
+        return _no(_ABSENT)
     permissions = case.question.permissions
     granted = tuple(one for one in permissions if one in access.allowed)
     return Decision(len(granted) == len(permissions), granted, "", "", 0, "", access.permissive)
+
+
+def _as_denied(case: _Case, access: Access, decision: Decision) -> bool:
+    """Whether it is refused as absent, and would be refused as forbidden too: then it has to take as long."""
+    return decision.reason == _ABSENT and not access.flaw and not access.allowed.issuperset(case.question.permissions)
 
 
 def _no(reason: str, rule: str = "") -> Decision:

@@ -235,11 +235,27 @@ class Flows:
             return
         memo = self._memos[mechanism]
         for one in self._classes_of(mechanism, tclass):
-            names = memo.policy.names(one, memo.allowed(subject, target, one))
+            if one == "event" and tclass == "domain":
+                names = self._bound(memo, subject, target)
+            else:
+                names = memo.policy.names(one, memo.allowed(subject, target, one))
             found = directions(one, names, self.strengths)
             self.unknown.update(f"{one}:{name}" for name in found.unknown)
             if chosen := found.out if out else found.back:
                 yield one, chosen
+
+    def _bound(self, memo: Memo, subject: str, target: str) -> tuple[str, ...]:
+        """What a domain can do with an event channel to another one.
+
+        The channel has a label of its own: the domain needs the right to create such a one, and the channel that to be
+        bound to the other domain (`flask_evtchn_interdomain` in xen/xsm/flask/hooks.c).
+        """
+        channel = _channel(memo, subject, target)
+        mine = memo.policy.names("event", memo.allowed(subject, channel, "event"))
+        bound = "bind" in memo.policy.names("event", memo.allowed(channel, target, "event"))
+        if not bound or "create" not in mine:
+            return ()
+        return (*(name for name in mine if name != "bind"), "bind")
 
     def _text(self, kind: _Kind, one: Range) -> str:
         names = f"{kind.user}:{kind.role}:{kind.type}"
@@ -278,7 +294,10 @@ class Flows:
         for tclass, names in self._masked(
             subject.mechanism, subject.context, target.context, subject.tclass, target.tclass, out=to_object
         ):
-            rule = memo.explain(subject.context, target.context, tclass, names).rule
+            acts = subject.context
+            if tclass == "event" and target.tclass == "domain":
+                acts, names = _channel(memo, acts, target.context), ("bind",)
+            rule = memo.explain(acts, target.context, tclass, names).rule
             verb = "by" if to_object else "to"
             yield Edge(subject.mechanism, f"{tclass} {' '.join(names)} ({verb} {subject.name})", rule)
 
@@ -294,6 +313,11 @@ class Flows:
                 yield Edge(
                     "channel", f"door {channel.door}", f"{channel.source} uses {channel.door} of {channel.target}"
                 )
+
+
+def _channel(memo: Memo, subject: str, target: str) -> str:
+    """The label of an event channel between two domains."""
+    return memo.policy.transition(subject, target, "event")
 
 
 def _ways(direction: str, source: _T, target: _T) -> list[tuple[_T, _T]]:

@@ -37,27 +37,42 @@ class Connection:
     Args:
         realm: for which its caller acts, "" for the platform.
         peer: who it is, for the record.
-        transport: its bytes.
         pidfd: of the process at the other end, -1 for none.
+        label: its SELinux context, "" where SELinux is off.
         since: when it last had nothing to do, by the loop's clock.
 
     Attributes:
+        transport: its bytes, once it is served.
         busy: a request is being answered.
         lasting: it may be silent for as long as it likes: there is one of its kind, and it belongs to a guest.
     """
 
-    def __init__(self, realm: str, peer: str, transport: asyncio.Transport, pidfd: int, since: float) -> None:
+    def __init__(self, realm: str, peer: str, since: float, pidfd: int = -1, label: str = "") -> None:
         self.realm = realm
         self.peer = peer
-        self.transport = transport
+        self.label = label
+        self.transport: asyncio.BaseTransport | None = None
         self.since = since
         self.busy = False
         self.lasting = False
         self._pidfd = pidfd
 
+    @property
+    def ended(self) -> bool:
+        """Nothing more can be said on it."""
+        return self.transport is not None and self.transport.is_closing()
+
+    def drop(self) -> None:
+        """Ends it at once, whatever is under way on it."""
+        if self._pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+        if isinstance(self.transport, asyncio.WriteTransport):
+            self.transport.abort()
+
     def close(self) -> None:
         """Lets go of the process."""
         if self._pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
 
@@ -216,7 +231,7 @@ def _whole(part: Any) -> Any:
 
 
 def _caller(core: Core, connection: Connection) -> Caller:
-    context = core.contexts.platform
+    context = connection.label or core.contexts.platform
     if connection.realm:
         context = of_orchestrator(core.ledger, core.contexts, SCHEME, connection.realm)
     return Caller(connection.realm, context, connection.peer)

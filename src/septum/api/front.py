@@ -43,7 +43,7 @@ class Front:
         self._bounds = bounds
         self._report = report
         self._accepting: dict[str, tuple[socket.socket, asyncio.Task[None]]] = {}
-        self._connections: dict[asyncio.BaseTransport, Connection] = {}
+        self._connections: dict[object, Connection] = {}
         self._buckets: dict[str, Bucket] = {}
         self._delegates: dict[str, frozenset[int]] = {}
         self._sweeper = asyncio.create_task(self._sweep())
@@ -82,15 +82,19 @@ class Front:
         self._buckets.pop(realm, None)
         for connection in list(self._connections.values()):
             if connection.realm == realm:
-                connection.transport.abort()
+                connection.drop()
 
-    async def serve(self, realm: str, sock: socket.socket, peer: str, pidfd: int = -1) -> Connection:
+    async def serve(self, realm: str, sock: socket.socket, peer: str, pidfd: int = -1, label: str = "") -> Connection:
         """Serves one connection whose other end is known; returns when it is set up."""
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.connect_accepted_socket(self._server, sock)
-        assert isinstance(transport, asyncio.Transport)
-        connection = Connection(realm, peer, transport, pidfd, loop.time())
-        self._connections[transport] = connection
+        protocol = self._server()
+        # Entered before it is served: its first request may come at once.
+        connection = self._connections[protocol] = Connection(realm, peer, loop.time(), pidfd, label)
+        transport, _ = await loop.connect_accepted_socket(lambda: protocol, sock)
+        connection.transport = transport
+        if pidfd >= 0:
+            # Who connected has been asked who he is; whoever has a copy of the socket has not.
+            loop.add_reader(pidfd, connection.drop)
         return connection
 
     async def close(self) -> None:
@@ -121,7 +125,7 @@ class Front:
             except SeptumError:
                 sock.close()
                 continue
-            await self.serve(realm, sock, f"uid {peer.uid}, pid {peer.pid}", peer.pidfd)
+            await self.serve(realm, sock, f"uid {peer.uid}, pid {peer.pid}", peer.pidfd, peer.label)
 
     def _admit(self, realm: str, sock: socket.socket) -> Peer:
         """
@@ -143,9 +147,7 @@ class Front:
         return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=self._bounds.body)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        connection = self._connections.get(request.transport) if request.transport else None
-        if connection is None:
-            return web.Response(status=503)  # it has been closed meanwhile
+        connection = self._connections[request.protocol]
         connection.busy = True
         try:
             return await self._answerer.answer(connection, request, self._buckets.get(connection.realm))
@@ -158,11 +160,11 @@ class Front:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_SWEEP)
-            for transport, connection in list(self._connections.items()):
+            for protocol, connection in list(self._connections.items()):
                 late = not connection.busy and loop.time() - connection.since > self._bounds.arrival
                 if late and not connection.lasting:
-                    transport.abort()  # type: ignore[attr-defined]
-                if transport.is_closing():
-                    del self._connections[transport]
+                    connection.drop()
+                if connection.ended and not connection.busy:
+                    del self._connections[protocol]
                     with suppress(OSError):
                         connection.close()

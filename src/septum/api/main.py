@@ -10,24 +10,22 @@ import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Final, NoReturn, TypeVar
-
-import msgspec
 
 from septum.access import Client, Decision, ObjectQuestion
 from septum.access.client import SOCKET
 from septum.api.answer import Answerer
 from septum.api.front import Front
 from septum.api.limits import Bounds
+from septum.api.listening import Listening
 from septum.api.ports import Ports
 from septum.daemon.listen import bind
-from septum.errors import Held, SeptumError
+from septum.errors import EngineGone, Held, HostError, SeptumError
 from septum.labels import CategorySet
 from septum.launch import drivers, state
 from septum.ledger.sqlite import SqliteLedger
 from septum.realms import Core, Decider, Launcher, Performer, Place, SeptumRun, Turns, evidence, sweep
-from septum.realms.model import QuotaBody
+from septum.realms.host import folder
 
 __all__ = ["LOCK", "PLATFORM", "STORE", "Parts", "arguments", "main", "serve"]
 
@@ -51,6 +49,7 @@ class Parts:
         program: QEMU.
         drivers: as ``septum run --driver`` takes them.
         septumd: its socket; "" for the one in the state folder.
+        sockets: folder of realms' sockets; "" for ``realms`` in the state folder.
     """
 
     def __init__(
@@ -60,11 +59,13 @@ class Parts:
         program: str = "qemu-system-x86_64",
         drivers: str = "auto",
         septumd: str = "",
+        sockets: str = "",
         bounds: Bounds = Bounds(),  # noqa: B008
     ) -> None:
         self.place = Place(state, store, program)
         self.drivers = drivers
         self.septumd = septumd or os.path.join(state, SOCKET)
+        self.sockets = sockets or os.path.join(state, "realms")
         self.bounds = bounds
 
     def decider(self) -> Decider:
@@ -118,12 +119,13 @@ class _Asking:
                 if self._client is None:
                     self._client = Client(self._path, timeout=10.0)
                 return ask(self._client)
-            except SeptumError:
+            except SeptumError as error:
                 if self._client is not None:
                     self._client.close()
                     self._client = None
                 if not again:
-                    raise
+                    # Whatever it is, it is no answer about the object that was asked for.
+                    raise EngineGone(f"septumd does not decide: {error.what}", target=self._path) from error
         raise AssertionError
 
 
@@ -136,6 +138,12 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--qemu", metavar="PROGRAM", default="qemu-system-x86_64", help="(default: %(default)s)")
     parser.add_argument("--driver", metavar="NAMES", default="auto", help="as for septum run (default: %(default)s)")
     parser.add_argument("--septumd", metavar="PATH", default="", help=f"its socket (default: {SOCKET} in --state)")
+    parser.add_argument(
+        "--sockets",
+        metavar="DIR",
+        default="",
+        help="folder of realms' sockets, which users who act for realms may search (default: realms in --state)",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -145,7 +153,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     options: Namespace = parser.parse_args(argv)
     folder = state.folder(options.state, os.environ)
     try:
-        serve(Parts(folder, os.path.abspath(options.store), options.qemu, options.driver, options.septumd))
+        store = os.path.abspath(options.store)
+        serve(Parts(folder, store, options.qemu, options.driver, options.septumd, options.sockets))
     except SeptumError as error:
         say(str(error))
         sys.exit(error.exit_status)
@@ -162,7 +171,10 @@ def serve(parts: Parts) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     state.make(parts.place.state)
     parts.place.make()
-    os.makedirs(os.path.join(parts.place.state, "realms"), mode=0o700, exist_ok=True)
+    try:
+        folder(parts.sockets, 0o711)
+    except OSError as error:
+        raise HostError(f"its folder of sockets can't be made: {error.strerror}", target=parts.sockets) from error
     lock = _lock(parts.place.state)
     try:
         asyncio.run(_serve(parts))
@@ -211,11 +223,12 @@ async def _serve(parts: Parts) -> None:
     front = Front(answerer, parts.bounds, say)
     ports = Ports(front, parts.place, say)
     await performer.resume()
-    await _follow_realms(front, turns, parts.place.state)
+    listening = Listening(front, turns, parts.sockets)
+    await listening.follow()
     front.allow("", frozenset(), _PLATFORM_CALLS)
     front.listen("", bind(os.path.join(parts.place.state, PLATFORM), 0o600))
     say(f"serves {parts.place.state}")
-    keep = asyncio.create_task(_keep_realms(changed, partial(_follow_realms, front, turns, parts.place.state)))
+    keep = asyncio.create_task(_keep_realms(changed, listening))
     tidy = asyncio.create_task(_tidy(front, turns))
     await stop.wait()
     keep.cancel()
@@ -238,27 +251,14 @@ async def _tidy(front: Front, turns: Turns[Core]) -> None:
         await asyncio.sleep(_TIDY)
 
 
-async def _keep_realms(changed: asyncio.Event, follow: Callable[[], object]) -> None:
+async def _keep_realms(changed: asyncio.Event, listening: Listening) -> None:
     while True:
         await changed.wait()
         changed.clear()
         try:
-            await follow()  # type: ignore[misc]
+            await listening.follow()
         except SeptumError as error:
             say(str(error))
-
-
-async def _follow_realms(front: Front, turns: Turns[Core], folder: str) -> None:
-    """A socket for each realm, and none for one that is gone."""
-    documents = await turns.run("", lambda core: core.ledger.documents("realm"))
-    for document in documents:
-        quota = msgspec.convert(document.body["quota"], QuotaBody)
-        front.allow(document.realm, frozenset(document.body["delegates"]), quota.calls)
-        if document.realm not in front.realms():
-            front.listen(document.realm, bind(os.path.join(folder, "realms", f"{document.realm}.sock"), 0o600))
-    for gone in front.realms() - {"", *(document.realm for document in documents)}:
-        front.forget(gone)
-        os.unlink(os.path.join(folder, "realms", f"{gone}.sock"))
 
 
 def _lock(folder: str) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from septum.api.answer import Connection
 from septum.api.front import Front
 from septum.errors import HostError
 from septum.realms import Place, connect
@@ -35,13 +36,13 @@ class Ports:
         self._place = place
         self._report = report
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._transports: dict[str, asyncio.Transport] = {}
+        self._connections: dict[str, Connection] = {}
 
     def serve(self, uuid: str, realm: str, name: str) -> None:
         """Serves a guest's port until the guest ends; if it is served already, from the beginning."""
         if uuid in self._tasks:
-            if transport := self._transports.get(uuid):
-                transport.abort()
+            if connection := self._connections.get(uuid):
+                connection.drop()
             return
         task = asyncio.create_task(self._keep(uuid, realm, name))
         self._tasks[uuid] = task
@@ -65,7 +66,7 @@ class Ports:
                 return
             connection = await self._front.serve(realm, sock, f"guest {realm}/{name}")
             connection.lasting = True
-            self._transports[uuid] = connection.transport
-            while not connection.transport.is_closing():
+            self._connections[uuid] = connection
+            while not connection.ended:
                 await asyncio.sleep(_LOOK)
-            del self._transports[uuid]
+            del self._connections[uuid]

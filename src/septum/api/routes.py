@@ -6,17 +6,30 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from septum.realms import Caller, Core, Once, Performer, evidence, of_guests, of_images, of_realms, of_snapshots
+from septum.realms import (
+    Caller,
+    Core,
+    Once,
+    Performer,
+    evidence,
+    of_devices,
+    of_guests,
+    of_images,
+    of_realms,
+    of_snapshots,
+)
 from septum.realms.model import (
     Attachment,
     Clone,
     Delegates,
+    DeviceView,
     Enrolment,
     Evidence,
     GuestConfig,
     GuestView,
     ImageView,
     Me,
+    NewDevice,
     NewGuest,
     NewImage,
     NewRealm,
@@ -181,6 +194,16 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("DELETE", _I, "image.destroy", "Removes an image that no guest has.",
           lambda core, call: of_images.destroy(core, call.caller, call.realm, call.names["image"], call.expected),
           OperationView, 202, versioned="may"),
+    Route("GET", f"{_R}/devices", "device.list", "The devices of the host that a realm has.",
+          lambda core, call: of_devices.listed(core, call.caller, call.realm), list[DeviceView]),
+    Route("POST", f"{_R}/devices", "device.assign", "Gives a block device of the host to a realm.",
+          lambda core, call: of_devices.assign(core, call.caller, call.realm, call.body), DeviceView, 201, NewDevice),
+    Route("GET", f"{_R}/devices/{{device}}", "device.get", "One device.",
+          lambda core, call: of_devices.get(core, call.caller, call.realm, call.names["device"]), DeviceView),
+    Route("DELETE", f"{_R}/devices/{{device}}", "device.release", "Takes a device from a realm.",
+          lambda core, call: of_devices.release(
+              core, call.caller, call.realm, call.names["device"], call.expected),
+          None, 204, versioned="may"),
     Route("GET", f"{_R}/events", "event.follow", "What happens in a realm, as it happens (text/event-stream).",
           lambda core, call: core.permit(call.caller, (f"realm:{call.realm}", "getattr")), None, streams=True),
     Route("GET", f"{_R}/evidence", "realm.evidence", "What separates a realm from others here, signed.",

@@ -1,14 +1,15 @@
-"""``septum declare``: check and show a platform's declaration."""
+"""``septum declare``: check, show and apply a platform's declaration."""
 
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from typing import Final
 
-from septum.cli.common import add_json, print_json, print_table, printable
-from septum.declare import as_json, as_sections, cil, read
-from septum.errors import DeclarationError
+from septum.cli.common import add_json, add_state, folder, print_json, print_table, printable
+from septum.declare import as_json, as_sections, cil, read, take
+from septum.errors import DeclarationError, Unenforceable, UsageError
 
-HELP: Final = "check and show the platform's declaration: realms, their guests, the doors between them"
+HELP: Final = "check, show or apply the platform's declaration: realms, their guests, the doors between them"
 _FILE: Final = "/etc/septum/platform.toml"
 
 
@@ -16,16 +17,20 @@ def arguments(parser: ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="what", metavar="WHAT", title="what to do", required=True)
     check = verbs.add_parser("check", help="say all that is wrong with it, as FILE:LINE:COLUMN: …")
     show = verbs.add_parser("show", help="print what it comes to: realms, roles, services, devices, doors")
-    for one in (check, show):
+    put = verbs.add_parser("apply", help="show what changes, and put it in force: realms, policy, doors")
+    for one in (check, show, put):
         one.add_argument(
             "file", nargs="?", metavar="FILE", default=_FILE, help=f"the platform's file (default: {_FILE})"
         )
         add_json(one)
+    put.add_argument("--dry-run", action="store_true", help="only show what would change")
+    put.add_argument("--yes", action="store_true", help="do not ask")
+    add_state(put)
     show.add_argument("--cil", action="store_true", help="print its policy, to be compiled together with septum's")
 
 
 def run(options: Namespace) -> int:
-    return {"check": _check, "show": _show}[options.what](options)
+    return {"check": _check, "show": _show, "apply": _apply}[options.what](options)
 
 
 def _check(options: Namespace) -> int:
@@ -64,3 +69,61 @@ def _show(options: Namespace) -> int:
             print()
         print_table(section.head, section.rows)
     return 0
+
+
+def _apply(options: Namespace) -> int:
+    from septum.enact import Enacted, Enactor
+    from septum.host import selinux_kernel
+    from septum.labels import CategorySet
+    from septum.launch import drivers, state
+    from septum.ledger.sqlite import SqliteLedger
+
+    if selinux_kernel.mounted() and selinux_kernel.enforcing():
+        raise Unenforceable(
+            "the kernel decides here, and a declaration can't be put into its policy yet",
+            remedy="septum declare show --cil >declared.cil; semodule -i declared.cil; setsebool for its doors",
+        )
+
+    def foreign() -> list[CategorySet]:
+        return [one for driver in drivers.choose("auto", unconfined=True) for one in driver.foreign()]
+
+    new = take(options.file)
+    path = folder(options)
+    state.make(path)
+    ledger = SqliteLedger(path)
+    try:
+        enactor = Enactor(ledger, path, foreign=foreign, groups=os.geteuid() == 0)
+        changes = enactor.changes(new)
+        if not options.json:
+            for change in changes:
+                print(printable(change.text))
+            if not changes:
+                print("nothing changes")
+        if options.dry_run or not _wanted(options, bool(changes)):
+            if options.json:
+                print_json({"changes": [change._asdict() for change in changes], "applied": False})
+            return 0
+        done: Enacted = enactor.apply(new)
+    finally:
+        ledger.close()
+    if options.json:
+        facts = {name: value for name, value in done._asdict().items() if name != "changes"}
+        print_json({"changes": [change._asdict() for change in changes], "applied": True, **facts})
+        return 0
+    print("in force" if done.asked else "in force, as soon as septumd runs")
+    for name in done.retired:
+        print(f"realm {name} is not declared any more: septum realm destroy {name}, once its guests are gone")
+    return 0
+
+
+def _wanted(options: Namespace, any_change: bool) -> bool:
+    """Asks whoever sits at the terminal.
+
+    Raises:
+        UsageError: nobody does.
+    """
+    if options.yes or not any_change:
+        return True
+    if options.json or not sys.stdin.isatty():
+        raise UsageError("nobody is there to be asked whether to apply this", remedy="--yes, or --dry-run")
+    return input("Apply this? [y/N] ").strip().lower() in ("y", "yes")

@@ -46,6 +46,7 @@ def arguments(parser: ArgumentParser) -> None:
     make.add_argument("--initrd", default="", metavar="IMAGE", help="to boot it with")
     make.add_argument("--append", default="", metavar="TEXT", help="kernel command line")
     make.add_argument("--disk", action="append", default=[], metavar="IMAGE[:ro]", help="may be given several times")
+    make.add_argument("--device", action="append", default=[], metavar="NAME", help="of the realm's; several times")
     make.add_argument("--paused", action="store_true", help="it starts with its processors stopped")
     make.add_argument("--orchestrator", action="store_true", help="it acts for its realm")
     stop.add_argument("--force", action="store_true", help="do not ask it")
@@ -106,4 +107,4 @@ _VERBS: Final[dict[str, Callable[[Namespace, Client, str], int]]] = {
 def _config(options: Namespace) -> dict[str, Any]:
     names = ("machine", "memory", "vcpus", "kernel", "initrd", "append", "paused", "orchestrator")
     disks = [{"image": image.removesuffix(":ro"), "read_only": image.endswith(":ro")} for image in options.disk]
-    return {**{name: getattr(options, name) for name in names}, "disks": disks}
+    return {**{name: getattr(options, name) for name in names}, "disks": disks, "devices": options.device}

@@ -28,6 +28,7 @@ VERBS: Final = (
     "doctor",
     "policy",
     "declare",
+    "channel",
     "realm",
     "guest",
     "snapshot",

@@ -48,10 +48,11 @@ def arguments(parser: ArgumentParser) -> None:
     for one in (make, load, show):
         one.add_argument(
             "--target",
-            choices=TARGETS,
+            choices=(*TARGETS, "xen") if one is make else TARGETS,
             default=None,
-            help="module: into the host's SELinux policy; standalone: for libsepol, where SELinux does not run "
-            "(default: module where SELinux runs)",
+            help="module: into the host's SELinux policy; standalone: for libsepol, where SELinux does not run"
+            + ("; xen: for the hypervisor, which takes it at boot or by xl loadpolicy" if one is make else "")
+            + " (default: module where SELinux runs)",
         )
     for one in (make, load, show, names):
         add_json(one)

@@ -27,18 +27,25 @@ def arguments(parser: ArgumentParser) -> None:
     image = verbs.add_parser("image", help="make an image: empty, or a copy of a file or of another image")
     drop = verbs.add_parser("drop-image", help="remove an image that no guest has")
     follow.add_argument("--after", type=int, default=-1, metavar="N", help="go on behind that event, not from now")
-    for one in (shown, make, destroy, quota, users, images, image, drop, follow):
+    devices = verbs.add_parser("devices", help="list the devices of the host that it has")
+    device = verbs.add_parser("device", help="give it a block device of the host")
+    undevice = verbs.add_parser("drop-device", help="take a device from it")
+    of_one = (shown, make, destroy, quota, users, images, image, drop, follow, devices, device, undevice)
+    for one in of_one:
         one.add_argument("realm", metavar="REALM")
     for one in (make, quota):
         for name in _QUOTA:
             one.add_argument(f"--{name}", type=int, metavar="N", default=None, help=f"quota of {name}")
     users.add_argument("--uid", type=int, action="append", default=[], metavar="UID", help="may be given several times")
+    for one in (device, undevice):
+        one.add_argument("device", metavar="NAME")
+    device.add_argument("path", metavar="/dev/NODE")
     for one in (image, drop):
         one.add_argument("image", metavar="IMAGE")
     image.add_argument("--size", type=int, default=0, metavar="BYTES", help="of an empty one")
     image.add_argument("--file", default="", metavar="PATH", help="of the host, to copy; only for the platform")
     image.add_argument("--clone", default="", metavar="IMAGE", help="of the same realm, to copy")
-    for one in (listed, shown, make, destroy, quota, users, images, image, drop, follow):
+    for one in (listed, *of_one):
         add_api(one, realm=False)
 
 
@@ -69,6 +76,15 @@ def run(options: Namespace) -> int:
                         json.dumps(event._asdict()) if options.json else printable(f"{event.seq} {event.kind} {fields}")
                     )
                     sys.stdout.flush()
+                return 0
+            case "devices":
+                return table(options, ["name", "number", "guest"], client.devices(options.realm))
+            case "device":
+                return show(options, client.assign_device(options.realm, options.device, options.path))
+            case "drop-device":
+                client.release_device(options.realm, options.device)
+                if options.json:
+                    print_json({"released": options.device})
                 return 0
             case "images":
                 return table(options, ["name", "size", "ready"], client.images(options.realm))

@@ -33,6 +33,10 @@ def run(options: Namespace) -> int:
     if os.geteuid() != os.stat(folder(options)).st_uid:
         raise UsageError("only the ledger's owner can put things back", target=folder(options))
     reports = reconcile(ledger, folder(options), forget=options.forget)
+    if ledger.document("declaration", "", "pending") is not None:
+        from septum.enact import Enactor
+
+        Enactor(ledger, folder(options), groups=os.geteuid() == 0).finish()
     if options.json:
         print_json([{**report._asdict(), "steps": [step._asdict() for step in report.steps]} for report in reports])
     else:

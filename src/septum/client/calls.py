@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from septum.client.transport import Connection, default_address
-from septum.client.values import Event, Evidence, Guest, Image, Me, Operation, Realm, Snapshot, value
+from septum.client.values import Device, Event, Evidence, Guest, Image, Me, Operation, Realm, Snapshot, value
 from septum.errors import SeptumError
 
 __all__ = ["Client"]
@@ -194,6 +194,18 @@ class Client:
 
     def destroy_image(self, realm: str, name: str) -> Operation:
         return value(Operation, self._call("DELETE", _path(realm, "images", name)))
+
+    # devices
+
+    def devices(self, realm: str) -> list[Device]:
+        return [value(Device, one) for one in self._get(f"{_path(realm)}/devices")]
+
+    def assign_device(self, realm: str, name: str, path: str) -> Device:
+        """Gives a block device of the host to a realm; only for the platform."""
+        return value(Device, self._call("POST", f"{_path(realm)}/devices", {"name": name, "path": path}))
+
+    def release_device(self, realm: str, name: str) -> None:
+        self._call("DELETE", _path(realm, "devices", name))
 
     # operations
 

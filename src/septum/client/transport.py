@@ -59,8 +59,9 @@ class Connection:
         given = dict(headers or {})
         if raw is not None:
             given["Content-Type"] = "application/json"
-        # The daemon ends connections that were silent for long. A call that may not be repeated is not.
-        again = self._http is not None and (method != "POST" or "Idempotency-Key" in given)
+        # The daemon ends connections that were silent for long, and ports that a guest has closed. What may not be said
+        # twice is said once.
+        again = method != "POST" or "Idempotency-Key" in given
         while True:
             try:
                 return self._exchange(method, path, raw, given)
@@ -149,7 +150,7 @@ class _Http(http.client.HTTPConnection):
         try:
             made.settimeout(self.timeout)
             # sun_path has room for 108 bytes, and a state folder may have a longer name.
-            folder = os.open(os.path.dirname(os.path.abspath(self._address)), os.O_RDONLY | os.O_DIRECTORY)
+            folder = os.open(os.path.dirname(os.path.abspath(self._address)), os.O_PATH | os.O_DIRECTORY)
             made.connect(f"/proc/self/fd/{folder}/{os.path.basename(self._address)}")
         except BaseException:
             made.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
-__all__ = ["Event", "Evidence", "Guest", "Image", "Me", "Operation", "Realm", "Snapshot", "value"]
+__all__ = ["Device", "Event", "Evidence", "Guest", "Image", "Me", "Operation", "Realm", "Snapshot", "value"]
 
 
 class Me(NamedTuple):
@@ -83,6 +83,21 @@ class Image(NamedTuple):
     ready: bool
 
 
+class Device(NamedTuple):
+    """A block device of the host that a realm has.
+
+    Attributes:
+        number: major and minor of its node.
+        guest: that has it now, "" for none.
+    """
+
+    name: str
+    realm: str
+    version: int
+    number: str
+    guest: str
+
+
 class Snapshot(NamedTuple):
     """Copies of a guest's disks at one moment.
 
@@ -149,7 +164,7 @@ class Evidence(NamedTuple):
     signature: str
 
 
-V = TypeVar("V", Me, Realm, Guest, Image, Snapshot, Operation, Evidence)
+V = TypeVar("V", Me, Realm, Guest, Image, Device, Snapshot, Operation, Evidence)
 
 
 def value(kind: type[V], answer: Mapping[str, Any]) -> V:

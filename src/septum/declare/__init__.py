@@ -2,7 +2,7 @@
 
 from septum.declare.assign import Assignment, assign
 from septum.declare.difference import Change, difference
-from septum.declare.files import read
+from septum.declare.files import Taken, again, read, take
 from septum.declare.model import (
     ANY,
     DIRECTIONS,
@@ -48,9 +48,11 @@ __all__ = [
     "Role",
     "Section",
     "Service",
+    "Taken",
     "Unfetched",
     "Use",
     "Where",
+    "again",
     "as_json",
     "as_sections",
     "assign",
@@ -64,4 +66,5 @@ __all__ = [
     "role_name",
     "service_name",
     "service_type",
+    "take",
 ]

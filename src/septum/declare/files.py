@@ -3,15 +3,15 @@
 import errno
 import os
 import stat
-from functools import partial
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 from septum.declare.document import MOST_BYTES
 from septum.declare.model import Declaration
 from septum.declare.parse import Fetched, Unfetched, parse
 from septum.errors import DeclarationError, Fault
 
-__all__ = ["read"]
+__all__ = ["Taken", "again", "read", "take"]
 
 _ROOT: Final = 0
 _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
@@ -19,7 +19,43 @@ _AS_FILE: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | o
 _AS_FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
+class Taken(NamedTuple):
+    """A declaration as it was read, so that it can be kept and read again.
+
+    Attributes:
+        declaration: what it says.
+        file: name of the platform's file, for messages.
+        content: of that file.
+        parts: realms' files, as the platform's names them → content.
+    """
+
+    declaration: Declaration
+    file: str
+    content: bytes
+    parts: Mapping[str, bytes]
+
+
 def read(path: str) -> Declaration:
+    """The declaration in a file; see `take`."""
+    return take(path).declaration
+
+
+def again(file: str, content: bytes, parts: Mapping[str, bytes]) -> Taken:
+    """A declaration that was kept.
+
+    Raises:
+        DeclarationError: this version reads it otherwise than the one that kept it.
+    """
+
+    def fetch(name: str) -> Fetched:
+        if name not in parts:
+            raise Unfetched(f"{name} was not kept")
+        return Fetched(os.path.join(os.path.dirname(file), name), parts[name], name)
+
+    return Taken(parse(file, content, fetch), file, content, dict(parts))
+
+
+def take(path: str) -> Taken:
     """Reads and checks the declaration in a file, and the realms' files that it names.
 
     Nobody but root and the caller may write the platform's file. A realm's file may be anybody's, but the world may
@@ -50,8 +86,14 @@ def read(path: str) -> Declaration:
     except Unfetched as unfetched:
         raise DeclarationError([Fault(path, 0, 0, unfetched.why)]) from None
     try:
-        fetch = partial(_fetch, folder, os.path.dirname(path), (status.st_dev, status.st_ino))
-        return parse(path, content, fetch)
+        parts: dict[str, bytes] = {}
+
+        def fetch(name: str) -> Fetched:
+            fetched = _fetch(folder, os.path.dirname(path), (status.st_dev, status.st_ino), name)
+            parts[name] = fetched.content
+            return fetched
+
+        return Taken(parse(path, content, fetch), path, content, parts)
     finally:
         os.close(folder)
 

@@ -107,20 +107,24 @@ static void set_state(struct ring_end *end, enum ring_state state)
     atomic_thread_fence(memory_order_seq_cst);
 }
 
+/* Whether who set the channel up has cut it. The other end can't write this word, so it can't undo the cut. */
+static inline bool cut(const struct ring_end *end)
+{
+    return atomic_load_explicit(&end->own->state, memory_order_relaxed) == RING_CUT;
+}
+
 int ring_poison(struct ring_end *end, enum ring_fault fault)
 {
     if (end->fault == RING_SOUND) {
+        /* Who cuts a channel overwrites its data with zeros, which are no frames. */
+        atomic_thread_fence(memory_order_acquire);
+        if (cut(end))
+            fault = RING_CUT_OFF;
         end->fault = fault;
         if (fault != RING_CUT_OFF)
             set_state(end, RING_BROKEN);
     }
     return RING_POISONED;
-}
-
-/* Whether who set the channel up has cut it. The other end can't write this word, so it can't undo the cut. */
-static inline bool cut(const struct ring_end *end)
-{
-    return atomic_load_explicit(&end->own->state, memory_order_relaxed) == RING_CUT;
 }
 
 /* Loads the other end's index once, and takes it over if it can be true. */

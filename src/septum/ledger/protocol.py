@@ -24,6 +24,7 @@ from septum.ledger.records import (
     Event,
     Guest,
     Hold,
+    Life,
     Realm,
     State,
 )
@@ -88,6 +89,9 @@ class Ledger(Protocol):
 
     def guests(self, states: Sequence[State] | None = None, realm: str | None = None) -> list[Guest]:
         """Those in `states`, of one realm; left out, all. One realm's guests take no longer for the others'."""
+
+    def lives(self, realm: str) -> list[Life]:
+        """One realm's guests, in short."""
 
     def guest(self, reference: str) -> Guest | None:
         """By uuid, ``realm/name``, or a name that only one realm uses.

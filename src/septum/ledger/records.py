@@ -86,6 +86,20 @@ class Bearer(NamedTuple):
     level: str
 
 
+class Life(NamedTuple):
+    """A guest as a list shows it: what is asked of a thousand at a time, without what takes long to read.
+
+    Attributes:
+        uuid, state, incarnation, level, pid: of the guest.
+    """
+
+    uuid: str
+    state: State
+    incarnation: int
+    level: str
+    pid: int
+
+
 class Hold(NamedTuple):
     """A guest's claim on an object.
 

@@ -7,9 +7,9 @@ import os
 from septum.errors import Denied, LedgerError
 from septum.labels import CategorySet
 from septum.lean import TYPE_CHECKING
-from septum.ledger import audit, documents, holding, rules
+from septum.ledger import audit, documents, holding, rows, rules
 from septum.ledger import channels as live
-from septum.ledger.codec import canonical, parse
+from septum.ledger.codec import canonical
 from septum.ledger.database import Database
 from septum.ledger.records import (
     AuditRecord,
@@ -21,6 +21,7 @@ from septum.ledger.records import (
     Event,
     Guest,
     Hold,
+    Life,
     Realm,
     State,
 )
@@ -94,7 +95,7 @@ class SqliteLedger:
 
     def realms(self) -> list[Realm]:
         with self._db.read():
-            return [_realm(row) for row in self._db.rows("SELECT name, categories, gid FROM realms ORDER BY name")]
+            return [rows.realm(row) for row in self._db.rows("SELECT name, categories, gid FROM realms ORDER BY name")]
 
     def add_realm(self, realm: Realm) -> Realm:
         with self._db.change():
@@ -112,7 +113,7 @@ class SqliteLedger:
     def taken(self, kind: str, keys: Iterable[str] | None = None) -> dict[str, str]:
         with self._db.read():
             if keys is None:
-                return dict(map(_claimed, self._db.each(_CLAIM, kind)))
+                return dict(map(rows.claimed, self._db.each(_CLAIM, kind)))
             return self._holders_of(kind, keys)
 
     def population(self, realm: str) -> int:
@@ -126,7 +127,7 @@ class SqliteLedger:
             " WHERE g.state IN ('ending', 'stuck') AND c.kind = ?"
         )
         with self._db.read():
-            return dict(map(_claimed, self._db.each(query, kind)))
+            return dict(map(rows.claimed, self._db.each(query, kind)))
 
     # guests
 
@@ -143,7 +144,7 @@ class SqliteLedger:
             self._refuse_claims(wanted)
             incarnation = self._next_incarnation(guest.uuid)
             entered = guest._replace(incarnation=incarnation, state="admitted")
-            self._db.run(f"INSERT INTO guests VALUES ({', '.join('?' * 15)})", *_columns(entered))
+            self._db.run(f"INSERT INTO guests VALUES ({', '.join('?' * 15)})", *rows.columns(entered))
             for kind, key in wanted:
                 self._db.run("INSERT INTO claims VALUES (?, ?, ?, NULL)", kind, key, guest.uuid)
             self._audit_guest("guest.admit", entered, claims=wanted)
@@ -157,7 +158,12 @@ class SqliteLedger:
             where.append("realm = ?")
         query = f"{_GUEST}{'WHERE ' if where else ''}{' AND '.join(where)} ORDER BY realm, name"
         with self._db.read():
-            return [_guest(row) for row in self._db.each(query, *values)]
+            return [rows.guest(row) for row in self._db.each(query, *values)]
+
+    def lives(self, realm: str) -> list[Life]:
+        query = "SELECT uuid, state, incarnation, level, pid FROM guests WHERE realm = ? ORDER BY name"
+        with self._db.read():
+            return [Life(*row) for row in self._db.rows(query, realm)]
 
     def guest(self, reference: str) -> Guest | None:
         realm, _, name = reference.partition("/")
@@ -166,8 +172,8 @@ class SqliteLedger:
                 self._db.row(_GUEST + "WHERE name = ? AND realm = ?", name, realm) if name else None
             )
             if row is not None:
-                return _guest(row)
-            named = [_guest(row) for row in self._db.rows(_GUEST + "WHERE name = ? ORDER BY realm", reference)]
+                return rows.guest(row)
+            named = [rows.guest(row) for row in self._db.rows(_GUEST + "WHERE name = ? ORDER BY realm", reference)]
         if len(named) > 1:
             raise Denied(
                 f"{len(named)} guests have the name {reference}",
@@ -374,7 +380,7 @@ class SqliteLedger:
 
     def _realm(self, name: str) -> Realm | None:
         row = self._db.row("SELECT name, categories, gid FROM realms WHERE name = ?", name)
-        return None if row is None else _realm(row)
+        return None if row is None else rows.realm(row)
 
     def _require(self, uuid: str, states: Sequence[State] | None, doing: str) -> Guest:
         row = self._db.row(_GUEST + "WHERE uuid = ?", uuid)
@@ -382,7 +388,7 @@ class SqliteLedger:
             raise LedgerError(
                 f"can't {doing} a guest that the ledger does not know", target=uuid, remedy="septum ps shows the guests"
             )
-        guest = _guest(row)
+        guest = rows.guest(row)
         if states is not None:
             rules.check_state(guest, states, doing)
         return guest
@@ -395,7 +401,7 @@ class SqliteLedger:
 
     def _holders_of(self, kind: str, keys: Iterable[str]) -> dict[str, str]:
         found = (self._db.row(_CLAIM + " AND c.key = ?", kind, key) for key in keys)
-        return dict(_claimed(row) for row in found if row is not None)
+        return dict(rows.claimed(row) for row in found if row is not None)
 
     def _refuse_claims(self, claims: Iterable[tuple[str, str]]) -> None:
         for kind, key in claims:
@@ -417,29 +423,3 @@ def _fill(database: Database) -> None:
     for key, size in (("identity", 16), ("secret", 32)):
         database.run("INSERT INTO meta VALUES (?, ?)", key, os.urandom(size).hex())
     database.run("INSERT INTO audit_head VALUES (1, 0, ?)", audit.GENESIS)
-
-
-def _columns(guest: Guest) -> tuple[object, ...]:
-    packed = {"categories", "drivers", "argv", "details"}
-    return tuple(
-        canonical(value) if name in packed else value for name, value in zip(guest._fields, guest, strict=True)
-    )
-
-
-def _guest(row: tuple[Any, ...]) -> Guest:
-    guest = Guest(*row)
-    return guest._replace(
-        categories=tuple(parse(row[5])),
-        drivers=tuple(parse(row[8])),
-        argv=tuple(parse(row[13])),
-        details=parse(row[14]),
-    )
-
-
-def _realm(row: tuple[Any, ...]) -> Realm:
-    return Realm(row[0], tuple(parse(row[1])), row[2])
-
-
-def _claimed(row: tuple[Any, ...]) -> tuple[str, str]:
-    key, realm, *guest = row
-    return key, realm if realm is not None else rules.guest_name(*guest)

@@ -1,6 +1,6 @@
 """The policy that keeps guests apart, written in CIL, and its builds. See docs/policy.md."""
 
-from septum.policy.compile import FORMAT, Built, build, compile_cil, fingerprint
+from septum.policy.compile import FORMAT, XEN_FORMAT, Built, build, compile_cil, fingerprint
 from septum.policy.host_module import LABELLED, load_module, relabel
 from septum.policy.installed import FILE, install, installed
 from septum.policy.sources import (
@@ -17,6 +17,8 @@ from septum.policy.sources import (
 )
 from septum.policy.store import MODULE, Store
 from septum.policy.summary import Summary, summarise
+from septum.policy.xen_doors import XenDoor, xen_role_cil
+from septum.policy.xen_numbers import numbers_cil
 
 __all__ = [
     "FILE",
@@ -25,11 +27,13 @@ __all__ = [
     "MODULE",
     "SVIRT_MODULE",
     "TARGETS",
+    "XEN_FORMAT",
     "Built",
     "Source",
     "Store",
     "Summary",
     "Target",
+    "XenDoor",
     "build",
     "compile_cil",
     "fingerprint",
@@ -39,9 +43,11 @@ __all__ = [
     "marker",
     "marker_context",
     "module",
+    "numbers_cil",
     "relabel",
     "source_fingerprint",
     "sources",
     "summarise",
     "svirt",
+    "xen_role_cil",
 ]

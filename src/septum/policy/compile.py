@@ -18,6 +18,8 @@ from septum.policy.store import Store, handle_unknown
 
 FORMAT: Final = 33
 """Version of the binary format: what libsepol 3.4 writes by default and Linux 5.5 or later reads."""
+XEN_FORMAT: Final = 30
+"""Xen's: it reads 24 and 30 (``POLICYDB_VERSION_MAX`` in its xen/xsm/flask/include/security.h)."""
 
 _CONSEQUENCES: Final = ("Failed to generate binary", "Failed to build policydb", "Failed to compile cildb")
 _SECONDS: Final = 300
@@ -41,11 +43,11 @@ class Built(NamedTuple):
 
 
 def build(target: Target, *, store: Store | None = None, extra: Sequence[Source] = ()) -> Built:
-    """Compiles one of the two builds and checks all of it.
+    """Compiles one of the builds and checks all of it.
 
     Args:
-        target: ``standalone``, or ``module``: then the whole policy of the host with septum's in it, as ``semodule -i``
-            would make it, but checked.
+        target: ``standalone``; ``xen``, for the hypervisor; or ``module``: then the whole policy of the host with
+            septum's in it, as ``semodule -i`` would make it, but checked.
         store: the host's modules, for ``module``; None looks for the host's own.
         extra: further sources, such as roles that inherit ``septum_guest``.
 
@@ -59,16 +61,17 @@ def build(target: Target, *, store: Store | None = None, extra: Sequence[Source]
         beneath = (store if store is not None else Store.of_host()).modules()
         parts = [*beneath, *parts]
         unknown = handle_unknown(beneath)
-    image = compile_cil(parts, handle_unknown=unknown)
+    image = compile_cil(parts, handle_unknown=unknown, xen=target == "xen")
     return Built(target, image, fingerprint(image), source_fingerprint(target))
 
 
-def compile_cil(parts: Sequence[Source], *, handle_unknown: str = "deny") -> bytes:
+def compile_cil(parts: Sequence[Source], *, handle_unknown: str = "deny", xen: bool = False) -> bytes:
     """The binary policy that these sources make together.
 
     Args:
         parts: in any order; names are what the compiler's messages say.
         handle_unknown: what becomes of classes and permissions that the policy lacks: ``deny``, ``allow``, ``reject``.
+        xen: for Xen, not for Linux.
 
     Raises:
         PolicyError: the compiler refuses it.
@@ -83,7 +86,8 @@ def compile_cil(parts: Sequence[Source], *, handle_unknown: str = "deny") -> byt
             path.write_text(part.text, encoding="utf-8")
             files.append(part.name)
         output = folder / "binary"
-        command = ["secilc", "-M", "true", "-c", str(FORMAT), "-U", handle_unknown, "-o", str(output), "-f", os.devnull]
+        command = ["secilc", "-M", "true", "-U", handle_unknown, "-o", str(output), "-f", os.devnull]
+        command += ["-t", "xen", "-c", str(XEN_FORMAT)] if xen else ["-c", str(FORMAT)]
         done = run([*command, *files], folder=folder)
         if done.returncode != 0 or not output.exists():
             raise PolicyError(

@@ -11,12 +11,17 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Final, Literal, NamedTuple
 
-Target = Literal["module", "standalone"]
+Target = Literal["module", "standalone", "xen"]
 TARGETS: Final[tuple[Target, ...]] = ("module", "standalone")
+"""Builds for a host; ``xen`` is the hypervisor's."""
 SVIRT_MODULE: Final = "septum_svirt"
 """The optional module that lets septum use libvirt's types."""
 
-_FOLDERS: Final[dict[Target, tuple[str, ...]]] = {"module": ("shared", "debian"), "standalone": ("shared", "base")}
+_PARTS: Final[dict[Target, tuple[str, ...]]] = {
+    "module": ("shared", "debian"),
+    "standalone": ("shared", "base"),
+    "xen": ("xen", "base/categories.cil"),
+}
 _MARKER_DIGITS: Final = 16
 
 
@@ -35,7 +40,7 @@ class Source(NamedTuple):
 @cache
 def sources(target: Target) -> tuple[Source, ...]:
     """The hand-written files of one build, in the order of their names."""
-    return tuple(source for folder in _FOLDERS[target] for source in _folder(folder))
+    return tuple(source for part in _PARTS[target] for source in _folder(*part.split("/")))
 
 
 @cache
@@ -72,10 +77,10 @@ def module() -> bytes:
     return "\n".join(parts).encode()
 
 
-def _folder(name: str) -> tuple[Source, ...]:
+def _folder(name: str, only: str = "") -> tuple[Source, ...]:
     found: list[Traversable] = [file for file in (files(__package__) / "cil" / name).iterdir() if file.is_file()]
     return tuple(
         Source(f"{name}/{file.name}", file.read_text(encoding="utf-8"))
         for file in sorted(found, key=lambda file: file.name)
-        if file.name.endswith(".cil")
+        if file.name.endswith(".cil") and only in ("", file.name)
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -38,7 +39,12 @@ async def start(hands: Hands, operation: Document) -> None:
     try:
         if operation.body["state"] == "accepted":
             operation = await hands.step(operation, "launch")
-            child = await asyncio.to_thread(_launch, hands, guest)
+            devices = await hands.enter(realm, lambda core: core.ledger.documents("device", realm))
+            nodes = {one.id: str(one.body["path"]) for one in devices}
+            for one in devices:
+                if name in one.body["users"]:
+                    host.check_device(one.body["path"], one.body["number"])
+            child = await asyncio.to_thread(_launch, hands, guest, nodes)
             _reap(child)
             hands.checkpoint("guest.start launched")
         if not await hands.live.open(uuid):
@@ -115,7 +121,7 @@ async def detach(hands: Hands, operation: Document) -> None:
     await hands.done(operation, lambda core: (_without(core, realm, name, image), ()))
 
 
-def _launch(hands: Hands, guest: Document) -> subprocess.Popen[bytes]:
+def _launch(hands: Hands, guest: Document, devices: Mapping[str, str]) -> subprocess.Popen[bytes]:
     config = msgspec.convert(guest.body["config"], GuestConfig)
     uuid, place = guest.body["uuid"], hands.place
     names = [config.kernel, config.initrd, *(disk.image for disk in config.disks)]
@@ -128,7 +134,7 @@ def _launch(hands: Hands, guest: Document) -> subprocess.Popen[bytes]:
         return hands.launcher.start(
             guest.realm,
             guest.id,
-            line(place.program, guest.id, uuid, config, paths, ends),
+            line(place.program, guest.id, uuid, config, paths, ends, devices),
             [path for name, path in paths.items() if name not in writes],
             [fd for fd in ends if fd >= 0],
             place.log(uuid),
@@ -213,8 +219,9 @@ async def _devices(hands: Hands, uuid: str) -> dict[str, str]:
     for one in await hands.live.execute(uuid, "qom-list", path="/machine/peripheral"):
         if str(one["name"]).startswith("hot-"):
             where = f"/machine/peripheral/{one['name']}"
-            path = str(await hands.live.execute(uuid, "qom-get", path=where, property="parent_bus"))
-            found[str(one["name"])] = path.rpartition("/")[2]
+            with suppress(MonitorRefused):  # it has gone since it was listed
+                path = str(await hands.live.execute(uuid, "qom-get", path=where, property="parent_bus"))
+                found[str(one["name"])] = path.rpartition("/")[2]
     return found
 
 

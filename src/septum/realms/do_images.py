@@ -25,7 +25,7 @@ async def make(hands: Hands, operation: Document) -> None:
     try:
         size = (await hands.document("image", realm, name)).body["size"]
         origin = hands.place.image(realm, source) if source else arguments.get("path", "")
-        await asyncio.to_thread(host.copy, origin, path, size)
+        await asyncio.to_thread(host.copy, origin, path, size, hands.place.folders(realm))
     except SeptumError as error:
         await asyncio.to_thread(host.remove, path)
         await hands.failed(operation, error, lambda core: operations.image_gone(core, realm, name, source))
@@ -65,7 +65,7 @@ async def snapshot(hands: Hands, operation: Document) -> None:
                 await hands.live.execute(uuid, "stop")
             hands.checkpoint("guest.snapshot paused")
             for source, target, size in pairs:
-                await asyncio.to_thread(host.copy, source, target, size)
+                await asyncio.to_thread(host.copy, source, target, size, hands.place.folders(realm, name))
         finally:
             if alive and operation.body["step"] == _PAUSES and hands.live.has(uuid):
                 await hands.live.execute(uuid, "cont")

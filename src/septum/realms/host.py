@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,21 @@ from typing import Final, NamedTuple, Protocol
 
 from septum.errors import HostError
 
-__all__ = ["Launcher", "Place", "SeptumRun", "connect", "copy", "deserted", "listen", "open_image", "remove", "replace"]
+__all__ = [
+    "Launcher",
+    "Place",
+    "SeptumRun",
+    "check_device",
+    "connect",
+    "copy",
+    "deserted",
+    "device_number",
+    "folder",
+    "listen",
+    "open_image",
+    "remove",
+    "replace",
+]
 
 _CHUNK: Final = 64 << 20
 
@@ -38,6 +53,12 @@ class Place(NamedTuple):
         """File of an image's copy."""
         return os.path.join(self.store, realm, ".snapshots", snapshot, f"{image}.img")
 
+    def folders(self, realm: str, snapshot: str = "") -> list[str]:
+        """Those that a realm's images, or a snapshot's copies, lie in, the outer one first."""
+        own = os.path.join(self.store, realm)
+        copies = os.path.join(own, ".snapshots")
+        return [own, copies, os.path.join(copies, snapshot)] if snapshot else [own]
+
     def monitor(self, uuid: str) -> str:
         """QMP socket of a guest."""
         return os.path.join(self.state, "guests", f"{uuid}.qmp")
@@ -57,8 +78,8 @@ class Place(NamedTuple):
             HostError: it can't be.
         """
         with _explained("the folders of realms can't be made", self.store):
-            os.makedirs(os.path.join(self.state, "guests"), mode=0o700, exist_ok=True)
-            os.makedirs(self.store, mode=0o711, exist_ok=True)
+            folder(os.path.join(self.state, "guests"), 0o700)
+            folder(self.store, 0o711)
 
 
 class Launcher(Protocol):
@@ -186,15 +207,46 @@ def deserted(path: str) -> bool:
     return False
 
 
-def copy(source: str, target: str, size: int) -> None:
-    """Makes an image's file: a copy, or empty if `source` is "". It has its name only when it is whole and on disk.
+def folder(path: str, mode: int) -> None:
+    """Makes a folder, or checks that nobody else can have prepared it.
+
+    Args:
+        mode: whatever the umask of this process is.
 
     Raises:
-        HostError: there is no room, or the source is shorter than it was.
+        HostError: somebody else may write to it.
+        OSError: the kernel refused.
+    """
+    try:
+        os.mkdir(path)
+        os.chmod(path, mode)
+    except FileExistsError:
+        pass
+    status = os.lstat(path)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
+        raise HostError(
+            "a folder is not safe to use",
+            target=path,
+            holder=f"uid {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}",
+            rule="it must be a directory of root's or the caller's, and nobody else may write to it",
+        )
+
+
+def copy(source: str, target: str, size: int, folders: Sequence[str] = ()) -> None:
+    """Makes an image's file: a copy, or empty if `source` is "". It has its name only when it is whole and on disk.
+
+    Args:
+        size: bytes. Of a source that is longer, so many are copied; behind the end of one that is shorter are zeros.
+        folders: to make first, the outer one first, if they are missing.
+
+    Raises:
+        HostError: there is no room, or the source can't be read.
     """
     part = f"{target}.part"
     with _explained("an image can't be made", target):
-        os.makedirs(os.path.dirname(target), mode=0o711, exist_ok=True)
+        place = os.path.dirname(target)
+        for made in folders:
+            folder(made, 0o711)
         into = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             os.ftruncate(into, size)
@@ -208,12 +260,37 @@ def copy(source: str, target: str, size: int) -> None:
         finally:
             os.close(into)
         os.rename(part, target)
+        _sync(place)
+
+
+def device_number(path: str) -> str:
+    """``MAJOR:MINOR`` of a block device; "" for anything else.
+
+    Raises:
+        HostError: there is nothing.
+    """
+    with _explained("a device can't be looked at", path):
+        status = os.stat(path)
+    return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}" if stat.S_ISBLK(status.st_mode) else ""
+
+
+def check_device(path: str, number: str) -> None:
+    """
+    Raises:
+        HostError: the node is not of that device any more: a realm owns a device, and not a name.
+    """
+    found = device_number(path)
+    if found != number:
+        raise HostError(
+            "another device has this name now", target=path, rule=f"device {number} was given to the realm, not {found}"
+        )
 
 
 def replace(source: str, target: str) -> None:
     """Puts an image's file in the place of another one."""
     with _explained("an image can't be put back", target):
         os.rename(source, target)
+        _sync(os.path.dirname(target))
 
 
 def open_image(path: str, flags: int) -> int:
@@ -235,6 +312,15 @@ def remove(path: str) -> None:
         for name in (path, f"{path}.part"):
             with suppress(FileNotFoundError):
                 os.unlink(name)
+
+
+def _sync(path: str) -> None:
+    """Has a folder's names on disk: the ledger is about to say that they are."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _copy_data(source: str, into: int, size: int) -> None:

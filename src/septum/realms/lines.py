@@ -48,7 +48,15 @@ def bus(number: int) -> str:
     return f"septum-port{number}"
 
 
-def line(program: str, name: str, uuid: str, config: GuestConfig, paths: Mapping[str, str], ends: Ends) -> list[str]:
+def line(
+    program: str,
+    name: str,
+    uuid: str,
+    config: GuestConfig,
+    paths: Mapping[str, str],
+    ends: Ends,
+    devices: Mapping[str, str],
+) -> list[str]:
     """The command line.
 
     Args:
@@ -57,6 +65,7 @@ def line(program: str, name: str, uuid: str, config: GuestConfig, paths: Mapping
         config: what it is made of.
         paths: image → file of the host.
         ends: sockets that QEMU inherits.
+        devices: device → its node.
 
     Commas in paths are doubled, as QEMU's option parser wants it (util/keyval.c, util/qemu-option.c).
     """
@@ -84,6 +93,11 @@ def line(program: str, name: str, uuid: str, config: GuestConfig, paths: Mapping
         words += ["-blockdev", f"driver=raw,node-name={node},read-only={mode},file.driver=file,file.filename={path}"]
         if config.machine != "none":
             words += ["-device", f"virtio-blk-pci,drive={node},id=disk{place}"]
+    for place, device in enumerate(config.devices):
+        node, path = drive_id(f"device {device}"), devices[device].replace(",", ",,")
+        words += ["-blockdev", f"driver=raw,node-name={node},file.driver=host_device,file.filename={path}"]
+        if config.machine != "none":
+            words += ["-device", f"virtio-blk-pci,drive={node},id=device{place}"]
     if config.machine == "q35":
         for number in range(BUSES):
             words += ["-device", f"pcie-root-port,id={bus(number)},chassis={number + 1},slot={number + 1}"]

@@ -35,6 +35,7 @@ class Live:
         self._ended = ended
         self._open: dict[str, Monitor] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
 
     async def open(self, uuid: str) -> bool:
         """Connects, and waits until the emulator greets; whether it did: otherwise nothing of the guest runs.
@@ -45,8 +46,10 @@ class Live:
         Raises:
             MonitorError: somebody holds the socket, and does not greet as QEMU does.
         """
-        if uuid in self._open:
-            return True
+        async with self._locks.setdefault(uuid, asyncio.Lock()):
+            return uuid in self._open or await self._connect(uuid)
+
+    async def _connect(self, uuid: str) -> bool:
         folder, name = os.path.split(self._place.monitor(uuid))
         # sun_path has room for 108 bytes, however long the folder's path is.
         fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -123,4 +126,5 @@ class Live:
                     break
                 return
             await asyncio.sleep(_AGAIN)
+        self._locks.pop(uuid, None)
         await self._ended(uuid)

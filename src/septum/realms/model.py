@@ -14,6 +14,7 @@ __all__ = [
     "Attachment",
     "Clone",
     "Delegates",
+    "DeviceView",
     "Disk",
     "Door",
     "Enrolment",
@@ -24,6 +25,7 @@ __all__ = [
     "ImageView",
     "Me",
     "Name",
+    "NewDevice",
     "NewGuest",
     "NewImage",
     "NewRealm",
@@ -67,8 +69,8 @@ class QuotaBody(_Body, frozen=True):
     memory: _Number = 64 << 30
     disk: _Number = 1 << 40
     channels: _Number = 256
-    calls: Annotated[int, Meta(ge=1, le=100_000)] = 200
-    events: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    calls: Annotated[int, Meta(ge=1, le=1 << 20)] = 200
+    events: Annotated[int, Meta(ge=1, le=1 << 20)] = 10_000
 
 
 class NewRealm(_Body, frozen=True):
@@ -101,6 +103,7 @@ class GuestConfig(_Body, frozen=True):
         kernel, initrd: images that are booted; "" for none.
         append: kernel command line.
         disks: in the order in which the guest sees them.
+        devices: of the realm's, each for this guest alone; the guest sees them behind its disks.
         paused: it starts with its processors stopped.
         orchestrator: it acts for its realm, and gets the API on a port of its own.
     """
@@ -112,6 +115,7 @@ class GuestConfig(_Body, frozen=True):
     initrd: _NameOrNone = ""
     append: _Line = ""
     disks: Annotated[list[Disk], Meta(max_length=16)] = []
+    devices: Annotated[list[Name], Meta(max_length=16)] = []
     paused: bool = False
     orchestrator: bool = False
 
@@ -134,6 +138,17 @@ class NewImage(_Body, frozen=True):
     name: Name
     size: _Number = 0
     path: _Line = ""
+
+
+class NewDevice(_Body, frozen=True):
+    """A device of the host that a realm gets.
+
+    Attributes:
+        path: of its block device node.
+    """
+
+    name: Name
+    path: Annotated[str, Meta(max_length=1024, pattern=r"^/dev/[\x20-\x7e]*$")]
 
 
 class Clone(_Body, frozen=True):
@@ -233,6 +248,21 @@ class GuestView(Struct, frozen=True, kw_only=True):
     incarnation: int
     config: GuestConfig
     attached: list[str]
+
+
+class DeviceView(Struct, frozen=True, kw_only=True):
+    """A device of the host that a realm has.
+
+    Attributes:
+        number: major and minor of its node.
+        guest: that has it now, "" for none.
+    """
+
+    name: str
+    realm: str
+    version: int
+    number: str
+    guest: str
 
 
 class ImageView(Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ import msgspec
 from septum.errors import Changed, Denied, Held, NotFound
 from septum.launch.identity import new_uuid
 from septum.launch.undo import survivors
-from septum.ledger.records import Document, Guest, Put, Spend
+from septum.ledger.records import Document, Guest, Life, Put, Spend
 from septum.realms.caller import Caller
 from septum.realms.core import Core, Once, put
 from septum.realms.model import MIB, Attachment, GuestConfig, GuestView, NewGuest, OperationView, Stop
@@ -18,6 +18,7 @@ from septum.realms.model import MIB, Attachment, GuestConfig, GuestView, NewGues
 __all__ = [
     "attach",
     "charge",
+    "claims_of",
     "configure",
     "create",
     "destroy",
@@ -62,8 +63,8 @@ def listed(core: Core, caller: Caller, realm: str) -> list[GuestView]:
         NotFound: the realm is not the caller's.
     """
     core.permit(caller, (f"guests:{realm}", "list"))
-    rows = {guest.name: guest for guest in core.ledger.guests(realm=realm)}
-    return [_view(document, rows.get(document.id)) for document in core.ledger.documents("guest", realm)]
+    lives = {life.uuid: life for life in core.ledger.lives(realm)}
+    return [_view(one, lives.get(one.body["uuid"])) for one in core.ledger.documents("guest", realm)]
 
 
 def get(core: Core, caller: Caller, realm: str, name: str) -> GuestView:
@@ -127,7 +128,8 @@ def start(core: Core, caller: Caller, realm: str, name: str, once: Once | None =
     body = {**document.body, "state": STARTING, "charged": memory}
     puts = [
         put("guest", realm, name, document.version, body),
-        *users(core, realm, name, [(disk, mode) for disk, mode in _images(config)], adding=True),
+        *users(core, realm, name, _images(config), adding=True),
+        *users(core, realm, name, [(device, "rw") for device in config.devices], adding=True, kind="device"),
     ]
     spends = [Spend(realm, "guests", 1, quota.guests), Spend(realm, "memory", memory, quota.memory)]
     return core.accept(caller, realm, "guest.start", name, {}, puts, spends, once)
@@ -194,16 +196,19 @@ def reach(core: Core, caller: Caller, realm: str, name: str, permission: str) ->
     return view(core, document)
 
 
-def users(core: Core, realm: str, guest: str, images: Iterable[tuple[str, str]], *, adding: bool) -> list[Put]:
-    """Changes of the images that a guest begins or ends to use.
+def users(
+    core: Core, realm: str, guest: str, images: Iterable[tuple[str, str]], *, adding: bool, kind: str = "image"
+) -> list[Put]:
+    """Changes of the images, or devices, that a guest begins or ends to use.
 
     Args:
         guest: its name.
         images: (name, ``ro`` or ``rw``).
         adding: it begins to.
+        kind: ``image`` or ``device``.
 
     Raises:
-        NotFound: there is no such image.
+        NotFound: there is no such thing.
         Held: another guest uses it, and one of the two writes to it; or its content is not there yet.
     """
     wanted: dict[str, str] = {}
@@ -211,10 +216,10 @@ def users(core: Core, realm: str, guest: str, images: Iterable[tuple[str, str]],
         wanted[name] = "rw" if "rw" in (mode, wanted.get(name)) else "ro"
     puts = []
     for name, mode in wanted.items():
-        document = core.ledger.document("image", realm, name)
+        document = core.ledger.document(kind, realm, name)
         if document is None:
             if adding:
-                raise NotFound(f"there is no image {name}", target=name, remedy="septum guest image create")
+                raise NotFound(f"there is no {kind} {name}", target=name, remedy="name one that the realm has")
             continue
         used: dict[str, str] = dict(document.body["users"])
         if adding:
@@ -222,8 +227,14 @@ def users(core: Core, realm: str, guest: str, images: Iterable[tuple[str, str]],
             used[guest] = mode
         else:
             used.pop(guest, None)
-        puts.append(put("image", realm, name, document.version, {**document.body, "users": used}))
+        changed = {**document.body, "users": used}
+        puts.append(Put(kind, realm, name, document.version, changed, claims_of(document)))
     return puts
+
+
+def claims_of(document: Document) -> tuple[tuple[str, str], ...]:
+    """What a document of this kind claims for as long as it is there."""
+    return (("device", document.body["number"]),) if document.kind == "device" else ()
 
 
 def charge(document: Document) -> list[Spend]:
@@ -237,7 +248,7 @@ def view(core: Core, document: Document) -> GuestView:
     return _view(document, core.ledger.guest(document.body["uuid"]))
 
 
-def _view(document: Document, row: Guest | None) -> GuestView:
+def _view(document: Document, row: Guest | Life | None) -> GuestView:
     body = document.body
     return GuestView(
         name=document.id,
@@ -253,7 +264,7 @@ def _view(document: Document, row: Guest | None) -> GuestView:
     )
 
 
-def _state(state: str, row: Guest | None, body: Mapping[str, Any]) -> str:
+def _state(state: str, row: Guest | Life | None, body: Mapping[str, Any]) -> str:
     if row is not None and row.state == "stuck":
         return "stuck"
     if state == STARTED and row is not None and row.state == "running":
@@ -274,6 +285,10 @@ def _check(core: Core, realm: str, config: GuestConfig) -> None:
         raise Denied("an image is in the guest twice", rule="each disk is an image of its own")
     for name in names:
         core.document("image", realm, name)
+    for name in config.devices:
+        core.document("device", realm, name)
+    if len(set(config.devices)) != len(config.devices):
+        raise Denied("a device is in the guest twice", rule="each is a disk of its own")
     if config.initrd and not config.kernel:
         raise Denied("an initrd needs a kernel", rule="both are loaded by QEMU, or none is")
     if config.orchestrator and config.machine in ("none", "microvm"):
@@ -310,9 +325,9 @@ def _usable(document: Document, guest: str, mode: str, used: Mapping[str, str]) 
         others = [guest]
     if others:
         raise Held(
-            f"image {document.id} is in use",
+            f"{document.kind} {document.id} is in use",
             target=document.id,
             holder=f"guest {others[0]}",
-            rule="an image that is written to is in one guest",
-            remedy="stop that guest, or clone the image",
+            rule="what is written to is in one guest",
+            remedy="stop that guest first",
         )

@@ -83,8 +83,11 @@ def guest_stopped(core: Core, realm: str, name: str) -> tuple[list[Put], list[Sp
         return [], []
     body = {**document.body, "state": of_guests.STOPPED, "charged": 0, "attached": [], "paused": False}
     used = [one for one in core.ledger.documents("image", realm) if name in one.body["users"]]
-    images = of_guests.users(core, realm, name, [(one.id, "ro") for one in used], adding=False)
-    return [put("guest", realm, name, document.version, body), *images], of_guests.charge(document)
+    puts = [put("guest", realm, name, document.version, body)]
+    puts += of_guests.users(core, realm, name, [(one.id, "ro") for one in used], adding=False)
+    had = [(one.id, "rw") for one in core.ledger.documents("device", realm) if name in one.body["users"]]
+    puts += of_guests.users(core, realm, name, had, adding=False, kind="device")
+    return puts, of_guests.charge(document)
 
 
 def image_ready(core: Core, realm: str, name: str, source: str = "") -> list[Put]:

@@ -51,12 +51,13 @@ class Turns(Generic[C]):
         if self._failure is not None:
             raise self._failure
 
-    async def run(self, realm: str, job: Callable[[C], T]) -> T:
+    async def run(self, realm: str, job: Callable[[C], T], *, bounded: bool = True) -> T:
         """Does a job and gives what it returns or raises.
 
         Args:
             realm: whose turn it takes.
             job: must not wait for anything but the ledger and the decider.
+            bounded: it is a caller's. What has to be entered of work that was accepted is never refused.
 
         Raises:
             Exhausted: too many jobs of this realm wait already.
@@ -74,7 +75,7 @@ class Turns(Generic[C]):
 
         with self._condition:
             queue = self._waiting.setdefault(realm, deque())
-            if len(queue) >= _MOST or self._stopped:
+            if (bounded and len(queue) >= _MOST) or self._stopped:
                 raise Exhausted(
                     "too much of this realm's waits already", target=realm, rule=f"{_MOST} jobs", remedy="try again"
                 )

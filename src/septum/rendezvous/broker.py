@@ -5,26 +5,39 @@ ledger, made, labelled, handed out; and the other way when it ends: cut, then ou
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from septum.access import Question
-from septum.declare import PLATFORM, End
-from septum.errors import Denied, EngineGone, Exhausted, Held, MessageError, NotFound, SeptumError
-from septum.ivc import SIZE_MIN, Kind, MemfdCarrier, MemfdGrant, Role
-from septum.labels import CategorySet, Level
+from septum.declare import PLATFORM, End, Limits
+from septum.errors import Denied, EngineGone, Exhausted, Held, LedgerError, MessageError, NotFound, SeptumError
+from septum.ivc import SIZE_MIN, Kind, MemfdCarrier, Role, StreamCarrier, Terms
+from septum.ivc.carriers.relay import Through
 from septum.ledger.protocol import Ledger
+from septum.ledger.records import Channel
 from septum.rendezvous import wire
 from septum.rendezvous.connection import Connection
 from septum.rendezvous.decider import Decider
-from septum.rendezvous.doors import Doors, parse_service, questions, refused, registering, ways
-from septum.rendezvous.links import Link, Made, Offer, grants_of, make, new_rows
+from septum.rendezvous.doors import Doors, Things, parse_service, questions, refused, registering, ways
+from septum.rendezvous.links import (
+    Grant,
+    Link,
+    Made,
+    Offer,
+    Relayed,
+    grants_of,
+    in_memory,
+    make,
+    new_rows,
+    over_sockets,
+    parts,
+)
+from septum.rendezvous.relays import Relays
+from septum.rendezvous.sight import Sight
 
 __all__ = ["Broker", "Rules"]
 
 _KINDS: Final = {"messages": Kind.MESSAGES, "bytes": Kind.BYTES}
-_ALL: Final = CategorySet(range(1024))
-"""What no guest includes: an undeclared service of the platform's is for the platform."""
 
 
 class Rules(NamedTuple):
@@ -36,6 +49,8 @@ class Rules(NamedTuple):
         size: bytes of a ring.
         join: seconds that an end may take to join.
         drain: seconds that the second end may take to close after the first one.
+        metered: declared doors go through the broker, which holds them to their limits; otherwise through memory, of
+            which it sees nothing.
         grace: seconds for which live channels are left alone while nothing can be decided.
     """
 
@@ -45,6 +60,7 @@ class Rules(NamedTuple):
     join: float = 5.0
     drain: float = 30.0
     grace: float = 2.0
+    metered: bool = False
 
 
 class Broker:
@@ -76,16 +92,20 @@ class Broker:
     ) -> None:
         self.doors = doors
         self.decider = decider
+        self.relays = Relays()
         self.links: dict[str, Link] = {}
+        self._passing: set[Link] = set()  # in a state that may last only so long
         self.offers: dict[End, Connection] = {}
         self.now = 0.0
         self._ledger = ledger
+        self._sight = Sight(ledger, decider)
         self._carrier = carrier
         self._label = label
         self._rules = rules
         self._report = report
         self._drop = drop
         self._undecided = 0.0
+        self._left: list[int] = []
         self._verbs: Mapping[str, Callable[[Connection, wire.Packet], None]] = {
             "offer": self._offer,
             "withdraw": self._withdraw,
@@ -156,7 +176,7 @@ class Broker:
         carries = self.doors.kind(service)
         if carries is not None and carries is not _KINDS[kind]:
             raise Denied(f"the service is declared to carry {carries.name.lower()}", target=str(service))
-        asked = registering(client.party, self.doors.things(client.party, service, self._code(service.realm)))
+        asked = registering(client.party, self.doors.things(client.party, service, self._sight.code(service.realm)))
         self._permit(client, *asked)
         ring = wire.number(size, self._rules.size)
         if ring < SIZE_MIN or ring & (ring - 1):
@@ -177,7 +197,7 @@ class Broker:
     def _connect(self, client: Connection, packet: wire.Packet) -> None:
         reference, name = _fields(packet, 2)
         service = parse_service(name, client.party.realm)
-        things = self.doors.things(client.party, service, self._code(service.realm))
+        things = self.doors.things(client.party, service, self._sight.code(service.realm))
         server = self.offers.get(service)
         # Without a server the same questions are asked, so that the answer takes as long.
         asked = questions(client.party, (server or client).party, things)
@@ -196,7 +216,9 @@ class Broker:
             count = sum(1 for link in others if (link.user.party.realm, link.user.party.role) == role)
             if count >= limits.channels:
                 raise Exhausted("the door has as many channels as it may", rule=f"at most {limits.channels}")
-        rows = new_rows(client, server, offer, open_ways, things, seqno)
+        metered = limits if self._rules.metered else None
+        carrier = MemfdCarrier.name if metered is None else StreamCarrier.name
+        rows = new_rows(client, server, offer, open_ways, things, seqno, carrier)
         quotas = {realm: self.doors.quota(realm) for realm in {client.party.realm, server.party.realm} - {PLATFORM}}
         try:
             rows = self._ledger.open_channels(rows, quotas)
@@ -205,33 +227,39 @@ class Broker:
             raise error if error.target == f"realm {client.party.realm}" else _busy(service) from error
         made: list[Made] = []
         try:
-            made = make(self._carrier, rows, offer.kind, things.marks, self._label)
+            made = make(rows, offer.kind, lambda row, terms: self._make(row, terms, things, metered))
         finally:
             if not made:
-                self._ledger.close_channels([row.id for row in rows])
+                self._take_out([row.id for row in rows])
         link = Link(rows[0].link, client, server, service, asked, open_ways, rows, [one.kept for one in made], self.now)
         self.links[link.name] = link
+        self._passing.add(link)
         for end in link.ends:
             end.links[link.name] = link
         self._hand_out(link, made, reference)
 
+    def _make(self, row: Channel, terms: Terms, things: Things, metered: Limits | None) -> Made:
+        if metered is None:
+            return in_memory(self._carrier, row, terms, things.marks[row.way] if self._label else "")
+        return over_sockets(self.relays, row, terms, Through(metered.message, metered.rate, metered.bandwidth))
+
     def _hand_out(self, link: Link, made: list[Made], reference: str) -> None:
         """Sends both ends what they need. Descriptors are closed with their packet, whatever becomes of it."""
         count = len(made)
-        to_user = wire.text("link", reference, link.name, link.service, link.server.party.realm, count)
-        to_server = wire.text("link", "", link.name, link.service, _shown(link), count)
+        carrier = link.rows[0].carrier
+        to_user = wire.text("link", reference, link.name, link.service, link.server.party.realm, count, carrier)
+        to_server = wire.text("link", "", link.name, link.service, _shown(link), count, carrier)
         for end, head, user in ((link.user, to_user, True), (link.server, to_server, False)):
             self._send(end, head)
             for number, grant in grants_of(made, user):
                 self._send_grant(end, link, number, grant)
 
-    def _send_grant(self, end: Connection, link: Link, number: int, grant: MemfdGrant) -> None:
+    def _send_grant(self, end: Connection, link: Link, number: int, grant: Grant) -> None:
         terms = grant.terms
         role = "producer" if grant.role is Role.PRODUCER else "consumer"
         head = (link.name, number, role, terms.kind.name.lower(), terms.size)
-        self._send(end, wire.text("own", *head), grant.own)
-        self._send(end, wire.text("peer", link.name, number), grant.peer)
-        self._send(end, wire.text("line", link.name, number), grant.line)
+        for part, fd in parts(grant):
+            self._send(end, wire.text(part, *(head if part == "own" else head[:2])), fd)
 
     def _ready(self, client: Connection, packet: wire.Packet) -> None:
         link = self._link(client, packet)
@@ -241,6 +269,7 @@ class Broker:
         if len(link.joined) == 2 and link.state == "granted":
             self._ledger.move_channels(link.ids, "granted", "active")
             link.state, link.since = "active", self.now
+            self._passing.discard(link)
             for end in link.ends:
                 self._send(end, wire.text("active", link.name))
 
@@ -253,9 +282,12 @@ class Broker:
         if len(link.closed) == 2:
             self._forget(link)
             link.let_go()
-            self._ledger.close_channels(link.ids)
+            self._take_out(link.ids)
+            for end in link.ends:
+                self._send(end, wire.text("closed", link.name))
             return
         link.state, link.since = "draining", self.now
+        self._passing.add(link)
         self._ledger.move_channels(link.ids, "active", "draining")
         self._send(link.server if client is link.user else link.user, wire.text("closing", link.name))
 
@@ -264,18 +296,15 @@ class Broker:
         rows = self._ledger.channels(None if client.party.realm == PLATFORM else client.party.realm)
         for row in rows:
             link = self.links.get(row.link)
-            if link is None or not (client in link.ends or self._may_see(client, link)):
-                continue
-            source = self._named(row.source, row.source_incarnation, row.source_realm)
-            target = self._named(row.target, row.target_incarnation, row.target_realm)
-            facts = (row.id, row.link, row.service, row.way, source, target, row.state)
-            self._send(client, wire.text("channel", reference, *facts))
+            if link is not None and (client in link.ends or self._sight.may_see(client.party, link)):
+                self._send(client, wire.text("channel", reference, *self._sight.facts(row)))
         self._send(client, wire.text("end", reference))
 
     def _revoke_named(self, client: Connection, packet: wire.Packet) -> None:
         reference, name = _fields(packet, 2)
         link = self.links.get(name)
-        if not self._may_end(client, {link.service.realm, link.user.party.realm} if link else {client.party.realm}):
+        realms = {link.service.realm, link.user.party.realm} if link else {client.party.realm}
+        if not self._sight.may_end(client.party, realms):
             raise Denied("the policy does not allow this", target=str(client.party))
         if link is None:
             raise NotFound("there is no such channel", target=name[:40])
@@ -284,11 +313,20 @@ class Broker:
 
     # What ends channels
 
+    def relay(self) -> None:
+        """Passes on what came over channels that go through here."""
+        broken = self.relays.attend(self.now)
+        for relay in broken:
+            for link in list(self.links.values()):
+                if any(isinstance(kept, Relayed) and kept.relay is relay for kept in link.kept):
+                    self._report(f"{link.service}: {relay.why}")
+                    self.end(link, relay.why)
+
     def end(self, link: Link, why: str) -> None:
         """Cuts a link, takes it out of the ledger, and tells its ends."""
         if self._forget(link):
             link.cut()
-            self._ledger.close_channels(link.ids)
+            self._take_out(link.ids)
             for end in link.ends:
                 self._send(end, wire.text("revoked", link.name, why))
 
@@ -337,9 +375,12 @@ class Broker:
                 self._report("nothing can be decided: all channels are revoked")
             for link in list(self.links.values()):
                 self.end(link, "nothing can be decided")
-        bounds = {"granted": self._rules.join, "draining": self._rules.drain}
-        for link in list(self.links.values()):
-            if self.now - link.since > bounds.get(link.state, float("inf")):
+        if self._left:
+            ids, self._left = self._left, []
+            self._take_out(ids)
+        for link in list(self._passing):
+            most = self._rules.join if link.state == "granted" else self._rules.drain
+            if self.now - link.since > most:
                 self.end(link, "an end took too long")
 
     # Inside
@@ -357,9 +398,19 @@ class Broker:
         return link
 
     def _forget(self, link: Link) -> bool:
+        self._passing.discard(link)
         for end in link.ends:
             end.links.pop(link.name, None)
         return self.links.pop(link.name, None) is not None
+
+    def _take_out(self, ids: list[int]) -> None:
+        """Takes rows out of the ledger, now or as soon as it can be written again: what they told of is over anyhow."""
+        try:
+            self._ledger.close_channels(ids)
+        except LedgerError as error:
+            if not self._left:
+                self._report(f"channels that are over can't be taken out of the ledger yet: {error.what}")
+            self._left += ids
 
     def _unoffer(self, client: Connection, service: End) -> None:
         del client.offers[service]
@@ -374,30 +425,6 @@ class Broker:
             client.send(data, fd, self.now)
         except (Exhausted, OSError):
             self._drop(client)
-
-    def _code(self, realm: str) -> CategorySet:
-        if realm == PLATFORM:
-            return _ALL
-        found = self._ledger.realm(realm)
-        return CategorySet(found.categories) if found else _ALL
-
-    def _named(self, uuid: str, incarnation: int, realm: str) -> str:
-        guest = self._ledger.guest(uuid) if uuid else None
-        return f"{realm}/{guest.name}" if guest is not None and guest.incarnation == incarnation else realm
-
-    def _may_see(self, client: Connection, link: Link) -> bool:
-        """Whether it may know of a channel that it has no end of."""
-        channel = link.asked[3].target
-        asked = Question(client.party.context, channel, "septum_channel", ("getattr",))
-        if self.decider.decide([asked])[1][0].allowed:
-            return True
-        return self._may_end(client, {link.service.realm, link.user.party.realm})
-
-    def _may_end(self, client: Connection, realms: Iterable[str]) -> bool:
-        """Whether it may revoke channels that have an end in one of the realms: orchestrators and the platform may."""
-        targets = [f"system_u:object_r:septum_channel_t:{Level(0, self._code(realm))}" for realm in realms]
-        asked = [Question(client.party.context, target, "septum_channel", ("revoke",)) for target in targets]
-        return any(decision.allowed for decision in self.decider.decide(asked)[1])
 
 
 def _fields(packet: wire.Packet, count: int) -> tuple[str, ...]:

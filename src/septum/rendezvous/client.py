@@ -23,6 +23,7 @@ from typing import Final, Self
 from septum.access.wire import address
 from septum.errors import (
     ChannelDenied,
+    ChannelError,
     ChannelLost,
     ChannelTimeout,
     HostError,
@@ -30,13 +31,15 @@ from septum.errors import (
     NotFound,
     SeptumError,
 )
-from septum.ivc import Kind, MemfdCarrier, MemfdGrant, Role, Terms
+from septum.ivc import Kind, Role, Terms
 from septum.rendezvous import wire
 from septum.rendezvous.joining import PARTS, Link, Listed, Pending, join
 
 __all__ = ["Link", "Listed", "Rendezvous"]
 
 _KINDS: Final = {"messages": Kind.MESSAGES, "bytes": Kind.BYTES}
+_LIVE: Final = ("", "closing")
+_AT_ONCE: Final = int(socket.MSG_DONTWAIT)
 _ROLES: Final = {"producer": Role.PRODUCER, "consumer": Role.CONSUMER}
 
 
@@ -59,12 +62,12 @@ class Rendezvous:
     def __init__(self, path: str, *, timeout: float = 10.0) -> None:
         self._path = path
         self._timeout = timeout
-        self._carrier = MemfdCarrier()
         self._pending: dict[str, Pending] = {}
         self._joined: dict[str, tuple[Link, str]] = {}
         self._links: dict[str, Link] = {}
         self._arrived: deque[Link] = deque()
         self._answers: dict[str, deque[wire.Packet | SeptumError | Link]] = {}
+        self._told: set[str] = set()
         self._count = 0
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         self._poll = select.poll()
@@ -83,6 +86,15 @@ class Rendezvous:
     def fileno(self) -> int:
         """Polls readable when `accept` may have something."""
         return self._socket.fileno()
+
+    @property
+    def gone(self) -> bool:
+        """The connection has ended: nothing comes of it any more."""
+        poll = select.poll()
+        if self._socket.fileno() >= 0:
+            poll.register(self._socket, select.POLLRDHUP)
+            return bool(poll.poll(0))
+        return True
 
     def close(self) -> None:
         """Ends the connection, and with it all channels and services of it."""
@@ -153,6 +165,15 @@ class Rendezvous:
             self._pump(until)
         return self._arrived.popleft()
 
+    def attend(self) -> None:
+        """Takes note of what the broker has sent, without waiting; for a process that has links and asks for nothing.
+
+        Raises:
+            ChannelLost: the broker is gone.
+        """
+        while self._poll.poll(0):
+            self._pump(time.monotonic())
+
     def channels(self) -> list[Listed]:
         """The live channels that this process may see.
 
@@ -187,11 +208,17 @@ class Rendezvous:
 
     # Inside
 
-    def _let_go(self, link: Link) -> None:
-        self._links.pop(link.name, None)
-        if self._socket.fileno() >= 0 and link.over in ("", "closing"):
-            with suppress(OSError, HostError, ChannelLost):
+    def _let_go(self, link: Link, timeout: float) -> None:
+        """Tells the broker that a link is closed here; then waits for up to so many seconds until it is over."""
+        if self._socket.fileno() < 0:
+            return
+        with suppress(ChannelError):
+            if link.name in self._links and link.over in _LIVE and link.name not in self._told:
+                self._told.add(link.name)
                 self._send(wire.text("close", link.name))
+            until = time.monotonic() + timeout
+            while timeout and link.over in _LIVE:
+                self._pump(until)
 
     def _ask(self, verb: str, *fields: object) -> wire.Packet:
         return self._answer(self._ask_for(verb, *fields), self._timeout)
@@ -245,11 +272,14 @@ class Rendezvous:
             ChannelTimeout: none came in time.
             ChannelLost: the broker is gone.
         """
-        left = None if until is None else max(0.0, until - time.monotonic()) * 1000
-        if not self._poll.poll(left):
-            raise ChannelTimeout("the broker had nothing to say in time", target=self._path)
         try:
-            packet = _received(self._socket)
+            try:
+                packet = _received(self._socket)
+            except BlockingIOError:
+                left = None if until is None else max(0.0, until - time.monotonic()) * 1000
+                if not self._poll.poll(left):
+                    raise ChannelTimeout("the broker had nothing to say in time", target=self._path) from None
+                packet = _received(self._socket)
         except OSError as error:
             raise self._broken(error) from error
         if not packet.verb:
@@ -258,20 +288,20 @@ class Rendezvous:
 
     def _take(self, packet: wire.Packet) -> None:
         verb, fields = packet.verb, packet.fields
-        if verb in PARTS:
+        if verb in ("own", "peer", "line"):
             self._part(packet)
         elif verb == "link":
-            reference, name, service, peer, count = fields
-            link = Link(name, service, peer, self._let_go)
-            self._pending[name] = Pending(link, reference, int(count))
+            reference, name, service, peer, count, carrier = fields
+            link = Link(name, service, peer, self._let_go, self.attend)
+            self._pending[name] = Pending(link, reference, int(count), PARTS[carrier])
         elif verb == "active":
             joined = self._joined.pop(fields[0], None)
             if joined is not None and joined[1]:
                 self._tell(joined[1], joined[0])
             elif joined is not None:
                 self._arrived.append(joined[0])
-        elif verb in ("closing", "revoked"):
-            self._over(fields[0], "closing" if verb == "closing" else fields[1])
+        elif verb in ("closing", "closed", "revoked"):
+            self._over(fields[0], fields[1] if verb == "revoked" else verb)
         elif verb == "error":
             if fields[0] not in self._answers and "hello" in self._answers:
                 fields = ("hello", *fields[1:])
@@ -292,6 +322,9 @@ class Rendezvous:
         link = self._links.get(name)
         if link is not None:
             link.over = why
+            if why not in _LIVE:
+                del self._links[name]
+                self._told.discard(name)
         pending = self._pending.pop(name, None)
         if pending is not None:
             pending.discard()
@@ -333,8 +366,8 @@ class Rendezvous:
                     rule=f"the descriptor {pending.refused!r} was refused on its way: see the audit log",
                 )
             for number, (terms, role) in pending.terms.items():
-                own, peer, line = (pending.fds.pop((number, part)) for part in PARTS)
-                join(self._carrier, link, MemfdGrant(terms, role, own, peer, line), self._socket)
+                fds = [pending.fds.pop((number, part)) for part in pending.parts]
+                join(link, terms, role, fds, self._socket)
         except SeptumError as error:
             pending.discard()
             self._send(wire.text("close", link.name))
@@ -348,10 +381,10 @@ class Rendezvous:
 
 def _received(sock: socket.socket) -> wire.Packet:
     try:
-        return wire.receive(sock)
+        return wire.receive(sock, flags=_AT_ONCE)
     except ConnectionResetError:
         # The broker closed it with something of ours unread, which is told first; what it had sent is still there.
-        return wire.receive(sock)
+        return wire.receive(sock, flags=_AT_ONCE)
 
 
 def _connect(sock: socket.socket, path: str) -> None:

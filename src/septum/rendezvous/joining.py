@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 from septum.errors import ChannelBusy
-from septum.ivc import Kind, MemfdCarrier, MemfdGrant, Reader, Receiver, Role, Sender, Terms, Writer
+from septum.ivc import (
+    Incoming,
+    Kind,
+    MemfdCarrier,
+    MemfdGrant,
+    Outgoing,
+    Reader,
+    Receiver,
+    Role,
+    Sender,
+    StreamCarrier,
+    StreamGrant,
+    Terms,
+    Writer,
+)
 from septum.rendezvous.bell import BrokerBell
 
 __all__ = ["PARTS", "Link", "Listed", "Pending", "join"]
 
-PARTS: Final = ("own", "peer", "line")
-"""The descriptors of one end of a channel, in the order of a `MemfdGrant`."""
+PARTS: Final = {"memfd": ("own", "peer", "line"), "stream": ("own",)}
+"""The descriptors of one end of a channel by its carrier, in the order of a grant."""
 
 
 class Listed(NamedTuple):
@@ -49,10 +63,18 @@ class Link:
         peer: the other side: its realm, and within it perhaps guest or role.
         sender: sends, or None if the door lets nothing out.
         receiver: receives, or None.
-        over: why the broker has ended it, or ``closing`` once the other side has closed; "" while it lives.
+        over: ``closing`` once the other side has closed, ``closed`` once both have; else why it was ended, or "" while
+            it lives.
     """
 
-    def __init__(self, name: str, service: str, peer: str, let_go: Callable[[Link], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        service: str,
+        peer: str,
+        let_go: Callable[[Link, float], None],
+        attend: Callable[[], None],
+    ) -> None:
         self.name = name
         self.service = service
         self.peer = peer
@@ -60,7 +82,17 @@ class Link:
         self.receiver: Receiver | Reader | None = None
         self.over = ""
         self._let_go = let_go
+        self._attend = attend
         self._closed = False
+
+    def ending(self) -> bool:
+        """Whether the other side has closed it, or the broker ended it: nothing more can be sent.
+
+        Raises:
+            ChannelLost: the broker is gone.
+        """
+        self._attend()
+        return self.over != ""
 
     def close(self) -> None:
         """Ends it for both. What was sent can still be received. A second call does nothing."""
@@ -71,7 +103,21 @@ class Link:
             if end is not None:
                 with suppress(ChannelBusy):
                     end.close()
-        self._let_go(self)
+        self._let_go(self, 0.0)
+
+    def end(self, timeout: float = 30.0) -> bool:
+        """Closes it, and waits until the other side has closed too: what was sent is received then, also if this
+        process ends at once.
+
+        Args:
+            timeout: seconds.
+
+        Returns:
+            Whether it has.
+        """
+        self.close()
+        self._let_go(self, timeout)
+        return self.over == "closed"
 
     def __enter__(self) -> Self:
         return self
@@ -89,22 +135,24 @@ class Pending:
         link: it will be.
         reference: of the request that it answers, "" for one that was not asked for.
         count: of its channels.
+        parts: the descriptors of each.
 
     Attributes:
         refused: the part that the kernel did not let through.
     """
 
-    def __init__(self, link: Link, reference: str, count: int) -> None:
+    def __init__(self, link: Link, reference: str, count: int, parts: tuple[str, ...]) -> None:
         self.link = link
         self.reference = reference
         self.count = count
+        self.parts = parts
         self.terms: dict[int, tuple[Terms, Role]] = {}
         self.fds: dict[tuple[int, str], int] = {}
         self.refused = ""
 
     def whole(self) -> bool:
         """All has come."""
-        return len(self.fds) == len(PARTS) * self.count == len(PARTS) * len(self.terms)
+        return len(self.fds) == len(self.parts) * self.count == len(self.parts) * len(self.terms)
 
     def discard(self) -> None:
         """Closes what came."""
@@ -114,18 +162,36 @@ class Pending:
         self.fds.clear()
 
 
-def join(carrier: MemfdCarrier, link: Link, grant: MemfdGrant, broker: socket.socket) -> None:
-    """Gives a link one of its ends.
+def join(link: Link, terms: Terms, role: Role, fds: Sequence[int], broker: socket.socket) -> None:
+    """Gives a link one of its ends. Descriptors are used up, whether it succeeds or not.
+
+    Args:
+        link: gets it.
+        terms, role: as the broker told them.
+        fds: three for a carrier over memory, one for sockets.
+        broker: the connection that the link ends with.
 
     Raises:
-        ChannelDenied, HostError: the grant can't be used.
+        ChannelDenied, HostError: what was granted can't be used.
     """
-    messages = grant.terms.kind is Kind.MESSAGES
-    if grant.role is Role.PRODUCER:
-        out = carrier.sender(grant)
+    messages = terms.kind is Kind.MESSAGES
+    if role is Role.PRODUCER:
+        out = _outgoing(terms, role, fds)
         out = out._replace(bell=BrokerBell(out.bell, broker))
         link.sender = Sender(out) if messages else Writer(out)
     else:
-        come = carrier.receiver(grant)
+        come = _incoming(terms, role, fds)
         come = come._replace(bell=BrokerBell(come.bell, broker))
         link.receiver = Receiver(come) if messages else Reader(come)
+
+
+def _outgoing(terms: Terms, role: Role, fds: Sequence[int]) -> Outgoing:
+    if len(fds) == 1:
+        return StreamCarrier().sender(StreamGrant(terms, role, *fds))
+    return MemfdCarrier().sender(MemfdGrant(terms, role, *fds))
+
+
+def _incoming(terms: Terms, role: Role, fds: Sequence[int]) -> Incoming:
+    if len(fds) == 1:
+        return StreamCarrier().receiver(StreamGrant(terms, role, *fds))
+    return MemfdCarrier().receiver(MemfdGrant(terms, role, *fds))

@@ -9,19 +9,34 @@ cut. So whenever the broker is killed, there are at most rows too many, never to
 
 import os
 import secrets
-from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, Protocol
 
 from septum.access import Question
 from septum.declare import End
 from septum.errors import HostError
-from septum.ivc import Kind, MemfdCarrier, MemfdGrant, Terms
+from septum.ivc import Kind, MemfdCarrier, MemfdGrant, StreamCarrier, StreamGrant, Terms
 from septum.ivc.carriers.keeping import Kept
+from septum.ivc.carriers.relay import Relay, Through
 from septum.ledger.records import Channel
 from septum.rendezvous.connection import Connection
 from septum.rendezvous.doors import Things, Way
+from septum.rendezvous.relays import Relays
 
-__all__ = ["Link", "Made", "Offer", "grants_of", "make", "new_rows"]
+__all__ = [
+    "Grant",
+    "Keeper",
+    "Link",
+    "Made",
+    "Offer",
+    "Relayed",
+    "grants_of",
+    "in_memory",
+    "make",
+    "new_rows",
+    "over_sockets",
+    "parts",
+]
 
 _KINDS: Final = {Kind.MESSAGES: "messages", Kind.BYTES: "bytes"}
 _XATTR: Final = "security.selinux"
@@ -45,8 +60,21 @@ class Offer(NamedTuple):
     asked: Sequence[Question]
 
 
+Grant = MemfdGrant | StreamGrant
+
+
+class Keeper(Protocol):
+    """The power to end a channel."""
+
+    def cut(self) -> None:
+        """For both ends, at once."""
+
+    def close(self) -> None:
+        """Lets go of one that its ends have closed."""
+
+
 class Made(NamedTuple):
-    """A channel's memory, not handed out yet.
+    """A channel, not handed out yet.
 
     Attributes:
         row: of the ledger.
@@ -55,8 +83,8 @@ class Made(NamedTuple):
     """
 
     row: Channel
-    grants: tuple[MemfdGrant, MemfdGrant]
-    kept: Kept
+    grants: tuple[Grant, Grant]
+    kept: Keeper
 
 
 class Link:
@@ -93,7 +121,7 @@ class Link:
         asked: Sequence[Question],
         ways: tuple[Way, ...],
         rows: Sequence[Channel],
-        kept: Sequence[Kept],
+        kept: Sequence[Keeper],
         now: float,
     ) -> None:
         self.name = name
@@ -131,76 +159,141 @@ class Link:
 
 
 def new_rows(
-    user: Connection, server: Connection, offer: Offer, ways: Sequence[Way], things: Things, seqno: int
+    user: Connection,
+    server: Connection,
+    offer: Offer,
+    ways: Sequence[Way],
+    things: Things,
+    seqno: int,
+    carrier: str,
 ) -> list[Channel]:
     """Rows of a link to be, without their numbers."""
     name = secrets.token_hex(8)
+    one, other = user.party, server.party
     return [
         Channel(
-            0,
-            name,
-            str(offer.service),
-            way,
-            user.party.uuid,
-            user.party.incarnation,
-            user.party.realm,
-            server.party.uuid,
-            server.party.incarnation,
-            server.party.realm,
-            _KINDS[offer.kind],
-            offer.size,
-            things.memory[way],
-            seqno,
-            MemfdCarrier.name,
-            "granted",
+            id=0,
+            link=name,
+            service=str(offer.service),
+            way=way,
+            source=one.uuid,
+            source_incarnation=one.incarnation,
+            source_realm=one.realm,
+            target=other.uuid,
+            target_incarnation=other.incarnation,
+            target_realm=other.realm,
+            kind=_KINDS[offer.kind],
+            size=offer.size,
+            label=things.memory[way] if carrier == MemfdCarrier.name else "",
+            seqno=seqno,
+            carrier=carrier,
+            state="granted",
         )
         for way in ways
     ]
 
 
-def make(
-    carrier: MemfdCarrier, rows: Sequence[Channel], kind: Kind, marks: Mapping[Way, str], label: bool
-) -> list[Made]:
-    """Memory for rows that the ledger has.
+def make(rows: Sequence[Channel], kind: Kind, maker: Callable[[Channel, Terms], Made]) -> list[Made]:
+    """Channels for rows that the ledger has.
 
     Args:
-        carrier: makes it.
         rows: one a channel.
         kind: of all of them.
-        marks: way → label of the consumer's segment.
-        label: the kernel has labels.
+        maker: makes one.
 
     Raises:
         HostError: the kernel refused a step; nothing is left of it.
     """
     made: list[Made] = []
-    grants: tuple[MemfdGrant, MemfdGrant] | None = None
     try:
         for row in rows:
-            grants = carrier.create(Terms(row.service, row.id, kind, row.size))
-            kept = Kept(grants)
-            made.append(Made(row, grants, kept))
-            grants = None
-            if label:
-                # After the mapping, so that who keeps the channel needs no right to open what bears the label.
-                _label(made[-1].grants[0].own, row.label)
-                _label(made[-1].grants[1].own, marks[row.way])
+            made.append(maker(row, Terms(row.service, row.id, kind, row.size)))  # noqa: PERF401 (an error may come)
     except (OSError, HostError) as error:
-        for grant in grants or ():
-            carrier.discard(grant)
         for one in made:
             one.kept.close()
             for grant in one.grants:
-                carrier.discard(grant)
+                for _, fd in parts(grant):
+                    os.close(fd)
         if isinstance(error, HostError):
             raise
         raise HostError(
-            f"a channel's memory can't be made: {error.strerror}", errno=error.errno or 0, target=rows[0].service
+            f"a channel can't be made: {error.strerror}", errno=error.errno or 0, target=rows[0].service
         ) from error
     return made
 
 
-def grants_of(made: Sequence[Made], user: bool) -> list[tuple[int, MemfdGrant]]:
+def in_memory(carrier: MemfdCarrier, row: Channel, terms: Terms, mark: str) -> Made:
+    """One over memory.
+
+    Args:
+        carrier: makes it.
+        row: of the ledger.
+        terms: of the channel.
+        mark: label of the consumer's segment, "" where the kernel has no labels.
+
+    Raises:
+        OSError, HostError: the kernel refused a step; nothing is left of it.
+    """
+    grants = carrier.create(terms)
+    try:
+        kept = Kept(grants)
+        if mark:
+            # After the mapping, so that who keeps the channel needs no right to open what bears the label.
+            _label(grants[0].own, row.label)
+            _label(grants[1].own, mark)
+    except OSError:
+        for grant in grants:
+            carrier.discard(grant)
+        raise
+    return Made(row, grants, kept)
+
+
+class Relayed:
+    """Keeps a channel by the relay in its middle.
+
+    Args:
+        relay: passes its frames on.
+        relays: takes care of it.
+    """
+
+    __slots__ = ("_relays", "relay")
+
+    def __init__(self, relay: Relay, relays: Relays) -> None:
+        self.relay = relay
+        self._relays = relays
+        relays.add(relay)
+
+    def cut(self) -> None:
+        """See `Keeper.cut`."""
+        self._relays.forget(self.relay)
+        self.relay.cut()
+
+    def close(self) -> None:
+        """See `Keeper.close`."""
+        self._relays.forget(self.relay)
+        self.relay.close()
+
+
+def over_sockets(relays: Relays, row: Channel, terms: Terms, through: Through | None) -> Made:
+    """One over sockets, with a relay in its middle.
+
+    Raises:
+        HostError: the kernel refused a step; nothing is left of it.
+    """
+    made: list[Relayed] = []
+    carrier = StreamCarrier(lambda of, one, other: made.append(Relayed(Relay(of, one, other, through), relays)))
+    grants = carrier.create(terms)
+    return Made(row, grants, made[0])
+
+
+def parts(grant: Grant) -> list[tuple[str, int]]:
+    """The descriptors of a grant, by what packets call them."""
+    if isinstance(grant, StreamGrant):
+        return [("own", grant.line)]
+    return [("own", grant.own), ("peer", grant.peer), ("line", grant.line)]
+
+
+def grants_of(made: Sequence[Made], user: bool) -> list[tuple[int, Grant]]:
     """One end's grants, by the number of the channel."""
     found = []
     for one in made:

@@ -50,6 +50,11 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--rate", type=float, default=bounds.second, metavar="N", help="requests/s of a guest (default: %(default)g)"
     )
+    parser.add_argument(
+        "--metered",
+        action="store_true",
+        help="hold declared doors to their limits on size, rate and bandwidth, at the price of speed",
+    )
     parser.add_argument("--version", action="version", version=f"septum-broker {__version__}")
 
 
@@ -98,7 +103,7 @@ def serve(options: Namespace, folder: str, decider: Decider) -> None:
                 doors,
                 MemfdCarrier(),
                 label=selinux_kernel.mounted(),
-                rules=Rules(),
+                rules=Rules(metered=options.metered),
                 report=say,
                 drop=drop,
             ),

@@ -27,8 +27,10 @@ _IN: Final = select.EPOLLIN
 _OUT: Final = select.EPOLLOUT
 _GONE: Final = select.EPOLLHUP | select.EPOLLERR
 _ACCEPTS: Final = 64
+_AT_ONCE: Final = int(socket.MSG_DONTWAIT)
 _TICK: Final = 0.03  # seconds, while there are channels or services; what was changed behind our back is seen by then
 _REST: Final = 1.0
+_LOOK: Final = 0.5  # between two looks for clients that take nothing
 
 
 class Bounds(NamedTuple):
@@ -87,12 +89,12 @@ class Server:
         self._doomed: list[Connection] = []
         self._decider = -1
         self._revision: tuple[int, ...] = ()
-        self._next_tick = 0.0
+        self._next_tick = self._next_look = 0.0
         self._turned_away = 0
         self._stopping = self._again = False
         for one in listeners:
             one.setblocking(False)
-        for fd in (self._wake, *self._listeners):
+        for fd in (self._wake, self.broker.relays.fileno(), *self._listeners):
             self._epoll.register(fd, _IN)
 
     def stop(self) -> None:
@@ -126,6 +128,8 @@ class Server:
         events = self._epoll.poll(self._timeout())
         now = self.broker.now = time.monotonic()
         accepting = []
+        if (due := self.broker.relays.due()) is not None and due <= now:
+            self.broker.relay()
         for fd, what in events:
             if fd in self._clients:
                 self._attend(self._clients[fd], what, now)
@@ -133,6 +137,8 @@ class Server:
                 self._doom(self._pidfds[fd])
             elif fd == self._decider:
                 self._notice()
+            elif fd == self.broker.relays.fileno():
+                self.broker.relay()
             elif fd == self._wake:
                 self._woken()
             elif fd in self._listeners:
@@ -150,7 +156,10 @@ class Server:
 
     def _timeout(self) -> float:
         live = self.broker.links or self.broker.offers or self._clients
-        return max(0.0, min(_TICK if live else _REST, self._next_tick - self.broker.now))
+        now = time.monotonic()
+        due = self.broker.relays.due()
+        most = min(_TICK if live else _REST, self._next_tick - now)
+        return max(0.0, most if due is None else min(most, due - now))
 
     def _attend(self, client: Connection, what: int, now: float) -> None:
         try:
@@ -170,7 +179,7 @@ class Server:
 
     def _read(self, client: Connection, now: float) -> None:
         try:
-            packet = wire.receive(client.sock, flags=socket.MSG_DONTWAIT)
+            packet = wire.receive(client.sock, flags=_AT_ONCE)
         except BlockingIOError:
             return
         if not packet.verb and not packet.fields:
@@ -290,9 +299,11 @@ class Server:
         self._next_tick = now + (_TICK if self._clients else _REST)
         self.broker.tick()
         self._mind_decider()
-        for client in list(self._clients.values()):
-            if client.stuck and now - client.stuck > self._bounds.stuck:
-                self._doom(client)
+        if now >= self._next_look:
+            self._next_look = now + _LOOK
+            for client in self._clients.values():
+                if client.stuck and now - client.stuck > self._bounds.stuck:
+                    self._doom(client)
         try:
             revision = self._ledger.revision()
             if revision != self._revision:

@@ -37,7 +37,12 @@ MOST: Final = 4096
 """Bytes of a packet."""
 
 _SPACE: Final = socket.CMSG_SPACE(4 * 253)  # SCM_MAX_FD: whatever is sent can be received, and then closed
-_FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+# As plain numbers: an operation on an enum's flags takes longer than the system call that it is for.
+_FLAGS: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+_CLOEXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
+_TRUNC: Final = int(socket.MSG_TRUNC)
+_CTRUNC: Final = int(socket.MSG_CTRUNC)
+_RIGHTS: Final = int(socket.SOL_SOCKET), int(socket.SCM_RIGHTS)
 
 
 class Packet(NamedTuple):
@@ -62,9 +67,8 @@ def text(verb: str, *fields: object) -> bytes:
     Raises:
         MessageError: a field has a tab, or it is too long altogether.
     """
-    parts = [verb, *map(str, fields)]
-    data = "\t".join(parts).encode("utf-8", "backslashreplace")
-    if any("\t" in part for part in parts) or len(data) > MOST:
+    data = "\t".join((verb, *map(str, fields))).encode("utf-8", "backslashreplace")
+    if data.count(b"\t") != len(fields) or len(data) > MOST:
         raise MessageError(f"a packet can't hold this: {verb}", rule=f"no tabs, at most {MOST} bytes")
     return data
 
@@ -76,7 +80,7 @@ def send(sock: socket.socket, data: bytes, fd: int = -1, *, flags: int = _FLAGS)
         BlockingIOError: not now.
         OSError: the other side is gone, or the kernel refused.
     """
-    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", (fd,)))] if fd >= 0 else []
+    ancillary = [(*_RIGHTS, array.array("i", (fd,)))] if fd >= 0 else []
     sock.sendmsg([data], ancillary, flags)
 
 
@@ -88,13 +92,13 @@ def receive(sock: socket.socket, *, flags: int = 0) -> Packet:
         MessageError: it is too long, isn't UTF-8, or has more than one descriptor. What came with it was closed.
         OSError: the connection broke.
     """
-    data, ancillary, got, _ = sock.recvmsg(MOST + 1, _SPACE, flags | socket.MSG_CMSG_CLOEXEC)
+    data, ancillary, got, _ = sock.recvmsg(MOST + 1, _SPACE, flags | _CLOEXEC)
     fds = array.array("i")
     for level, kind, body in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+        if (level, kind) == _RIGHTS:
             fds.frombytes(body[: len(body) - len(body) % fds.itemsize])
     try:
-        if len(data) > MOST or got & socket.MSG_TRUNC or len(fds) > 1:
+        if len(data) > MOST or got & _TRUNC or len(fds) > 1:
             raise MessageError("a packet that the protocol does not know", rule=f"{MOST} bytes, one descriptor")
         verb, *fields = data.decode().split("\t")
     except (UnicodeDecodeError, MessageError) as error:
@@ -103,7 +107,7 @@ def receive(sock: socket.socket, *, flags: int = 0) -> Packet:
         if isinstance(error, MessageError):
             raise
         raise MessageError("a packet that is not UTF-8") from error
-    return Packet(verb, tuple(fields), fds[0] if fds else -1, bool(got & socket.MSG_CTRUNC))
+    return Packet(verb, tuple(fields), fds[0] if fds else -1, bool(got & _CTRUNC))
 
 
 def number(field: str, most: int) -> int:

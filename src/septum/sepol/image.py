@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ctypes as c
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from struct import unpack_from
 from typing import Final
 
 from septum.errors import PolicyError, UnknownName
-from septum.sepol.library import Library, libc
+from septum.sepol.library import Library, borrow, give_back, libc
 
-__all__ = ["Database", "header", "read", "refused", "stream"]
+__all__ = ["Database", "header", "read", "refused", "stream", "with_booleans"]
 
 SIZE_MAX: Final = 64 << 20
 """Bytes. Debian's whole policy has 3 MB."""
@@ -97,6 +97,31 @@ def refused(name: str) -> PolicyError:
         rule="damaged, cut off, or of a version that this libsepol does not know",
         remedy="compile it anew",
     )
+
+
+def with_booleans(content: bytes, values: Mapping[str, bool], name: str = "the policy") -> bytes:
+    """The same policy with other values of booleans; nothing is compiled.
+
+    Args:
+        content: a compiled policy.
+        values: of those that change.
+        name: for errors.
+
+    Raises:
+        PolicyError: libsepol does not take the policy.
+        UnknownName: it has no such boolean.
+    """
+    library = borrow()
+    try:
+        database = Database(library, content, name)
+        try:
+            for boolean, value in values.items():
+                database.set_boolean(boolean, value)
+            return database.written()
+        finally:
+            database.close()
+    finally:
+        give_back(library)
 
 
 class Database:

@@ -20,6 +20,7 @@ __all__ = ["StreamHalf", "StreamRx", "StreamTx"]
 _FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _PORTION: Final = 1 << 18
 _PART: Final = 32768  # bytes of a frame of a stream, as in ring.c
+_PATIENCE: Final = 1000  # frames without news, as `ends.PATIENCE` for rings
 _LAST: Final = 1.0  # seconds that closing waits for room for what was promised to be sent
 
 
@@ -41,6 +42,7 @@ class StreamHalf:
         self._at = 0
         self._out = bytearray()
         self._gone = self._done = False
+        self._seen_last = self._idles = 0
         self._lock = Lock()
 
     def pull(self) -> int:
@@ -120,6 +122,14 @@ class StreamHalf:
         elif self._at > _PORTION:
             del self._in[: self._at]
             self._at = 0
+
+    def _idle(self) -> None:
+        """Counts what comes without news: an honest other end has some before long."""
+        if self.seen != self._seen_last:
+            self._seen_last, self._idles = self.seen, 0
+        self._idles += 1
+        if self._idles > _PATIENCE:
+            self.poison(_ring.FLOOD)
 
     def _state(self, kind: int) -> None:
         """Takes note of a frame that ends the channel."""
@@ -238,7 +248,9 @@ class StreamTx(StreamHalf):
                 self._note(frame.sequence)
             elif frame.kind in (frames.DONE, frames.BROKEN):
                 self._state(frame.kind)
-            elif frame.kind != frames.MORE:
+            elif frame.kind == frames.MORE:
+                self._idle()
+            else:
                 self.poison(frames.TYPE)
         return self.seen != before or bool(self.fault)
 
@@ -253,6 +265,8 @@ class StreamTx(StreamHalf):
             self._read = read
             self._asked = self._stopped = False
             self.seen += 1
+        else:
+            self._idle()
 
 
 class StreamRx(StreamHalf):
@@ -374,7 +388,7 @@ class StreamRx(StreamHalf):
             if frame.kind in (frames.DONE, frames.BROKEN):
                 self._state(frame.kind)
             elif frame.kind == frames.TELL:
-                self._asked = True
+                self._tell_soon()
                 self._maybe_tell()
             else:
                 self.poison(frames.TYPE)
@@ -397,8 +411,12 @@ class StreamRx(StreamHalf):
         # Who asks may ask for nothing more, and this end may be done: so a question is not left for the next call.
         while (frame := self._frame()) is not None and frame.kind == frames.TELL:
             self._drop(frames.HEADER.size)
-            self._asked = True
+            self._tell_soon()
         self._maybe_tell()
+
+    def _tell_soon(self) -> None:
+        self._asked = True
+        self._idle()
 
     def _maybe_tell(self) -> None:
         """Says how far it has read: when all is read, when it was asked, and after each sixteenth."""
