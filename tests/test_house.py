@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "monitor": set(),
     "ivc": {"labels", "monitor"},
     "guest": {"ivc"},
-    "rendezvous": {"labels", "declare", "ledger", "host", "launch", "access", "daemon", "ivc"},
+    "rendezvous": {"labels", "declare", "enact", "ledger", "host", "launch", "access", "daemon", "ivc"},
     "picture": set(),
     "analysis": {"labels", "sepol", "declare", "picture"},
     "xen": set(),

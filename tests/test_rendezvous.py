@@ -306,3 +306,19 @@ def test_ends_are_for_asyncio_too(actors: dict[str, Actor]) -> None:
     )
     assert web.answer() is True
     assert db.answer() is None
+
+
+def test_by_default_what_was_applied_is_declared() -> None:
+    """Here nothing was: services of the own realm are all there is."""
+    with platform() as bare:
+        bare.start_septumd()
+        bare.start_broker("--declaration", "")
+        web, other, db = (bare.guest(name) for name in ("web", "other", "db"))
+        for actor in (web, other, db):
+            actor.do("broker = Rendezvous(PATH)")
+        assert db.do("broker.offer('sql')") is None
+        assert web.do("broker.connect('blue/sql')") == HIDDEN
+        assert other.do("broker.offer('chat')") is None
+        join(web, other, "chat")
+        for actor in (web, other, db):
+            actor.close()

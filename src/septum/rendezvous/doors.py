@@ -12,7 +12,6 @@ from septum.rendezvous.parties import Party
 
 __all__ = [
     "HIDDEN",
-    "NOTHING_DECLARED",
     "Doors",
     "Things",
     "Way",
@@ -102,9 +101,6 @@ class Doors:
         """Channels that a realm's guests may have at a time, those that others have opened to them included."""
         found = self._declaration.realms.get(realm) if self._declaration else None
         return found.quota.channels if found else self._channels
-
-
-NOTHING_DECLARED: Final = Doors()
 
 
 def registering(server: Party, things: Things) -> list[Question]:

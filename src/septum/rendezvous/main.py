@@ -17,14 +17,16 @@ from septum.daemon.listen import bind, lock
 from septum.daemon.main import run
 from septum.daemon.notify import Notifier
 from septum.declare import read
+from septum.enact import in_force
 from septum.errors import SeptumError
 from septum.host import selinux_kernel
 from septum.ivc import MemfdCarrier
 from septum.launch import state
+from septum.ledger.protocol import Ledger
 from septum.ledger.sqlite import SqliteLedger
 from septum.rendezvous.broker import Broker, Rules
 from septum.rendezvous.decider import Decider, Septumd
-from septum.rendezvous.doors import NOTHING_DECLARED, Doors
+from septum.rendezvous.doors import Doors
 from septum.rendezvous.parties import Parties
 from septum.rendezvous.server import Bounds, Server
 from septum.rendezvous.wire import SOCKET
@@ -43,7 +45,9 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--socket", metavar="PATH", default="", help=f"where to listen (default: {SOCKET} in DIR)")
     parser.add_argument("--open", action="store_true", help="let all users connect; who may do what is decided anyhow")
     parser.add_argument("--septumd", metavar="PATH", default="", help=f"who decides (default: {SEPTUMD} in DIR)")
-    parser.add_argument("--declaration", metavar="FILE", default="", help="of the platform, for doors and quotas")
+    parser.add_argument(
+        "--declaration", metavar="FILE", default="", help="for doors and quotas (default: the one applied)"
+    )
     parser.add_argument(
         "--connections", type=int, default=bounds.connections, metavar="N", help="at once (default: %(default)s)"
     )
@@ -91,7 +95,7 @@ def serve(options: Namespace, folder: str, decider: Decider) -> None:
         ledger = SqliteLedger(folder, timeout=_BUSY)
         stack.callback(ledger.close)
         stack.callback(decider.close)
-        doors = declared(options.declaration)
+        doors = declared(options.declaration, ledger)
         path = os.path.abspath(options.socket or os.path.join(folder, SOCKET))
         listener = bind(path, 0o666 if options.open else 0o600, socket.SOCK_SEQPACKET)
         stack.callback(os.unlink, path)
@@ -120,7 +124,7 @@ def serve(options: Namespace, folder: str, decider: Decider) -> None:
 
         def reload() -> None:
             try:
-                server.broker.doors = declared(options.declaration)
+                server.broker.doors = declared(options.declaration, ledger)
             except SeptumError as error:
                 say(f"the declaration stays as it was: {error}")
             server.decide_again()
@@ -132,13 +136,14 @@ def serve(options: Namespace, folder: str, decider: Decider) -> None:
         server.run()
 
 
-def declared(path: str) -> Doors:
-    """What a declaration says about doors.
+def declared(path: str, ledger: Ledger) -> Doors:
+    """What a declaration says about doors: the one in a file, else the one that was applied.
 
     Raises:
         DeclarationError, NotFound: it can't be read.
+        LedgerError: the ledger can't be read.
     """
-    return Doors(read(path)) if path else NOTHING_DECLARED
+    return Doors(read(path) if path else in_force(ledger).declaration)
 
 
 def say(text: str) -> None:
