@@ -12,6 +12,7 @@ FLAGS = ("--unconfined", "--allow-probe")
 WORDS = (
     "--realm",
     "--name",
+    "--role",
     "--driver",
     "--adopt",
     "--platform",

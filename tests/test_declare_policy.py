@@ -81,11 +81,11 @@ def door(direction: str) -> set[Access]:
         if direction in ("both", f"{way}-service"):
             segment = f"{DOOR}.{way}_service"
             rules |= {(writer, channel, "septum_channel", "send"), (reader, channel, "septum_channel", "recv")}
-            rules |= {(writer, segment, "file", name) for name in ("getattr", "read", "write", "map")}
-            rules |= {(reader, segment, "file", name) for name in ("getattr", "read", "map")}
+            rules |= {(writer, segment, "file", name) for name in ("getattr", "open", "read", "write", "map")}
+            rules |= {(reader, segment, "file", name) for name in ("getattr", "open", "read", "map")}
             # How far the reader has read is the reader's to write.
-            rules |= {(reader, f"{segment}_mark", "file", name) for name in ("getattr", "read", "write", "map")}
-            rules |= {(writer, f"{segment}_mark", "file", name) for name in ("getattr", "read", "map")}
+            rules |= {(reader, f"{segment}_mark", "file", name) for name in ("getattr", "open", "read", "write", "map")}
+            rules |= {(writer, f"{segment}_mark", "file", name) for name in ("getattr", "open", "read", "map")}
     return rules
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 import septum.enact.apply
 from septum.access import Client
 from septum.access.client import SOCKET
+from septum.access.objects import DEFAULT_CONTEXTS, of_uid
 from septum.declare import End, Taken, door_name, process_type, service_type, take
 from septum.enact import Enacted, Enactor, in_force, nothing
 from septum.errors import Denied, Held, HostError, PolicyError
@@ -20,7 +22,7 @@ from septum.ledger.sqlite import SqliteLedger
 from septum.policy import FILE
 from septum.sepol import Memo, Policy
 from tests.launchkit import SEPTUM, SOURCES
-from tests.rendezvouskit import BLUE, PLATFORM, RED, WAIT, Process, write_declaration
+from tests.rendezvouskit import BLUE, PLATFORM, RED, WAIT, Process, until, write_declaration
 
 WEB, MAIL = End("red", "web"), End("red", "mail")
 SQL, LOG = End("blue", "sql"), End("blue", "log")
@@ -272,3 +274,30 @@ def test_the_command(host: Host) -> None:
     (host.files / "red.toml").write_text("[role.x]\n")
     assert "red.toml:1" in run("declare", "apply", taken.file, "--yes", *at, status=125)
     assert not host.open(WEB, SQL)
+
+
+@pytest.mark.root
+@pytest.mark.qemu
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("qemu-system-x86_64"), reason="needs root and QEMU")
+def test_a_guest_of_a_role_asks_with_the_roles_type(host: Host) -> None:
+    host.apply(host.declared())
+    at = ("--state", str(host.folder), "--realm", "red", "--driver", "landlock")
+    qemu = ("qemu-system-x86_64", "-machine", "none", "-display", "none", "-nodefaults", "-S")
+    assert "realm red has no role db" in run("run", *at, "--role", "db", "--", *qemu, status=127)
+    environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
+    process = subprocess.Popen([*SEPTUM, "run", *at, "--role", "web", "--", *qemu], env=environment)
+    ledger = host.ledger()
+    try:
+        until(lambda: bool(ledger.guests(("running",))))
+        (guest,) = ledger.guests(("running",))
+        assert (guest.details["role"], guest.details["type"]) == ("web", process_type(WEB))
+        context = of_uid(ledger, DEFAULT_CONTEXTS, guest.uid, 0)
+        assert context == f"system_u:system_r:{process_type(WEB)}:{guest.level}"
+        with Policy.open(str(host.folder / FILE)) as policy:
+            service = f"system_u:object_r:{service_type(SQL)}:s0"
+            assert "connect" in policy.names("septum_service", Memo(policy).allowed(context, service, "septum_service"))
+    finally:
+        process.terminate()
+        process.wait(WAIT)
+        until(lambda: not ledger.guests())
+        ledger.close()

@@ -120,14 +120,15 @@ def world() -> Iterator[World]:
         yield World(machine, guests, image)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def dom0_port(world: World) -> int:
-    """An event channel of dom0's that waits for `web`."""
+    """An event channel of dom0's that waits for `web`; it can be bound once."""
     code = (
         "import sys, time; from septum.xen import EventChannel; channel = EventChannel.offer(int(sys.argv[1]));"
         "open('/run/port', 'w').write(str(channel.port)); time.sleep(600)"
     )
     words = ["python3", "-c", code, str(world.domid("web"))]
+    world.machine.run(["rm", "-f", "/run/port"])
     world.machine.spawn(words, environment={"PYTHONPATH": "/opt/septum"})
     world.machine.run("until [ -s /run/port ]; do sleep 0.1; done", check=True)
     return int(world.machine.read("/run/port"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -251,3 +252,37 @@ def test_a_socket_that_says_nothing_costs_one_connection(site: Platform) -> None
 def close(*actors: Actor) -> None:
     for actor in actors:
         actor.close()
+
+
+def test_out_of_descriptors_it_waits_and_goes_on(site: Platform) -> None:
+    """Channels and connections beyond what the process may have open are refused or wait; then all is well again."""
+    broker = site.start_broker()
+    web, db = pair(site)
+    db.tell("kept = list(broker.serve(1.0))")
+    soft = len(os.listdir(f"/proc/{broker.process.pid}/fd")) + 12
+    before = resource.prlimit(broker.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(broker.process.pid, resource.RLIMIT_NOFILE, (soft, before[1]))
+    refused = web.do("got = []\nwhile len(got) < 30:\n    got.append(broker.connect('blue/sql', 5.0))")
+    assert "can't be made" in refused
+    used = processor(broker.process.pid)
+    kept = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(12)]
+    for one in kept:
+        one.connect(str(site.socket))
+    time.sleep(1.0)
+    assert broker.process.poll() is None, broker.said.read_text()
+    assert processor(broker.process.pid) - used < 0.5
+    for one in kept:
+        one.close()
+    resource.prlimit(broker.process.pid, resource.RLIMIT_NOFILE, before)
+    db.answer()
+    db.tell("link = broker.accept(20.0)")
+    assert web.do("link = broker.connect('blue/sql'); link.sender.send(b'x')") is None
+    db.answer()
+    assert db.do("link.receiver.recv(20.0).decode()") == "x"
+    close(web, db)
+
+
+def processor(pid: int) -> float:
+    """Seconds that it has had."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -106,7 +106,13 @@ def of_uid(ledger: Ledger, contexts: Contexts, uid: int, platform: int) -> str:
         shared = any(guest.uid < 0 for guest in ledger.guests())
         return "" if shared else contexts.platform
     bearer = ledger.bearer("uid", str(uid))
-    return f"{contexts.guest}:{bearer.level}" if bearer else ""
+    guest = ledger.guest(bearer.uuid) if bearer else None
+    if bearer is None or guest is None:
+        return ""
+    # A guest with a declared role has a type of its own.
+    type_of_role = guest.details.get("type", "")
+    prefix = f"{contexts.guest.rpartition(':')[0]}:{type_of_role}" if type_of_role else contexts.guest
+    return f"{prefix}:{bearer.level}"
 
 
 def of_orchestrator(ledger: Ledger, contexts: Contexts, scheme: RealmScheme, realm: str) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _OPTIONS: tuple[tuple[str, str, object, str], ...] = (
     ("--realm", "R", os.environ.get("SEPTUM_REALM") or "default", "the owner (default: %(default)s)"),
     ("--name", "N", "", "name of the guest (default: that of -name)"),
+    ("--role", "ROLE", "", "the guest's role in its realm, as it was declared: doors are for roles"),
     (
         "--driver",
         "NAMES",
@@ -88,6 +89,7 @@ def request_of(options: Any, *, probe: bool = True, skip: str = "") -> Request:
         argv=tuple(options.argv),
         realm=options.realm,
         name=options.name,
+        role=options.role,
         drivers=options.driver,
         unconfined=options.unconfined,
         allowed=Allowed(

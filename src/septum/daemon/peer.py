@@ -93,6 +93,9 @@ def identify(connection: socket.socket) -> Peer:
     started = 0
     try:
         started = start_time(pid)
+    except OSError as error:
+        os.close(pidfd)
+        raise Denied(f"who asks can't be looked at: {error.strerror}") from error
     finally:
         # Read while the process was alive, or worth nothing.
         if not started or _ended(pidfd):

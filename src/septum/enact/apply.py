@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from septum.access import Client
 from septum.access.client import SOCKET
-from septum.declare import Change, Quota, Taken, again, cil, consents, difference, parse
+from septum.declare import Change, Quota, Taken, again, cil, consents, difference, parse, role_name
 from septum.errors import Denied, Held, NotFound, SeptumError
 from septum.labels import CategorySet
 from septum.launch.identity import enter_realm
@@ -273,6 +273,7 @@ def _packed(taken: Taken) -> dict[str, Any]:
         "content": content,
         "parts": parts,
         "text": _digest(cil(taken.declaration)),
+        "roles": {str(end): role_name(end) for end in sorted(taken.declaration.roles)},
         "fingerprint": _digest(repr((content, parts))),
     }
 

@@ -19,7 +19,7 @@ from septum.host.driver import Availability, Confinement, Entry, Facts, Item, Op
 from septum.host.ownership import made
 from septum.host.selinux_context import Relabel
 from septum.host.selinux_rules import quote
-from septum.host.selinux_types import SETS, Types, likely
+from septum.host.selinux_types import SETS, Types, likely, named
 from septum.labels import CategorySet, Context, Level, RealmScheme, context_text
 from septum.lean import TYPE_CHECKING
 
@@ -168,7 +168,7 @@ class SelinuxDriver:
 
     def _of(self, guest: Confinement) -> Types:
         """The set that the guest was started with, or that it would be."""
-        return SETS.get(guest.types, self.types) if guest.types else self.types
+        return (named(guest.types) if guest.types else None) or self.types
 
     @staticmethod
     def _categories(pid: str, types: frozenset[str]) -> CategorySet:

@@ -72,6 +72,30 @@ ORCHESTRATOR: Final = Types(
 SETS: Final[Mapping[str, Types]] = {types.name: types for types in (OWN, SVIRT, ORCHESTRATOR)}
 """By name, the preferred one first."""
 
+_OF_ROLE: Final = "role "
+
+
+def of_role(block: str) -> Types:
+    """The set of a declared role.
+
+    Args:
+        block: of the policy, which inherits ``septum_guest``: ``septum_realm-red.role-web``.
+    """
+    return Types(
+        name=_OF_ROLE + block,
+        process=f"system_u:system_r:{block}.process",
+        image=f"system_u:object_r:{block}.image",
+        content=f"system_u:object_r:{block}.content",
+        device=f"system_u:object_r:{block}.device",
+        execmem=OWN.execmem,
+    )
+
+
+def named(name: str) -> Types | None:
+    """The set of that name, as it is stored with a guest; None for one that there is not."""
+    return of_role(name.removeprefix(_OF_ROLE)) if name.startswith(_OF_ROLE) else SETS.get(name)
+
+
 LAUNCHER: Final = "septum_launcher_t"
 WATCHER: Final = "septum_watcher_t"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from septum.errors import Unenforceable, UsageError
+from septum.errors import PolicyError, Unenforceable, UsageError
 from septum.guests.resource import CommandLine
 from septum.host import cgroup, ops
 from septum.host.driver import Availability, Driver, Operation
@@ -51,12 +51,31 @@ def make(names: Sequence[str], command: CommandLine | None = None, joining: Join
     return made
 
 
-def types_of(drivers: Sequence[Driver]) -> str:
-    """The name of the set of SELinux types that these drivers label with, or ""."""
+def types_of(drivers: Sequence[Driver], block: str = "") -> str:
+    """The name of the set of SELinux types that these drivers label with, or "".
+
+    Args:
+        drivers: of the guest.
+        block: of the policy, for the guest's role; "" for none.
+
+    Raises:
+        PolicyError: the loaded policy has no such role.
+    """
     if all(driver.name != "selinux" for driver in drivers):
         return ""
     from septum.host.selinux import SelinuxDriver
 
+    if block:
+        from septum.host.selinux_types import defined, of_role
+
+        if not defined(of_role(block)):
+            raise PolicyError(
+                "the loaded policy does not know this role",
+                target=block,
+                rule="a role's guests have types of their own",
+                remedy="put the declaration into the host's policy: septum declare show --cil",
+            )
+        return of_role(block).name
     return next((driver.types.name for driver in drivers if isinstance(driver, SelinuxDriver)), "")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from septum.errors import Denied, Exhausted, Held
+from septum.errors import Denied, Exhausted, Held, NotFound
 from septum.host.credentials import GUEST_UIDS
 from septum.host.driver import Driver
 from septum.labels import Allotment, CategorySet, Level, RealmScheme, draw_realm
@@ -222,3 +222,23 @@ def _number(ledger: Ledger, start: int) -> int:
     if ledger.taken("uid", [str(number)]) or ledger.taken("gid", [str(number)]):
         return _number(ledger, ledger.advance("starts"))
     return number
+
+
+def block_of(ledger: Ledger, realm: str, role: str) -> str:
+    """The block of the policy that a declared role became; "" for no role.
+
+    Raises:
+        NotFound: the declaration in force has no such role.
+    """
+    if not role:
+        return ""
+    declaration = ledger.document("declaration", "", "in-force")
+    block = declaration.body["roles"].get(f"{realm}/{role}", "") if declaration else ""
+    if not block:
+        raise NotFound(
+            f"realm {realm} has no role {role}",
+            target=f"{realm}/{role}",
+            rule="roles are those of the declaration that is in force",
+            remedy="declare it, and apply the declaration: septum declare apply",
+        )
+    return str(block)

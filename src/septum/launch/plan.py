@@ -30,6 +30,7 @@ class Request(NamedTuple):
         argv: of QEMU, argv[0] included.
         realm: the owner's name.
         name: of the guest; "" takes that of the command line.
+        role: of the guest, as it was declared; "" for none.
         drivers: `auto`, or names joined by commas.
         unconfined: run even if no driver works.
         allowed: exceptions from the rules, by path.
@@ -44,6 +45,7 @@ class Request(NamedTuple):
     argv: tuple[str, ...]
     realm: str = "default"
     name: str = ""
+    role: str = ""
     drivers: str = "auto"
     unconfined: bool = False
     allowed: Allowed = Allowed()

@@ -128,7 +128,8 @@ def _prepare(
     guest = identity.admit(ledger, subject, uuid, realm, drivers, foreign, own_uid=own_uid)
     checkpoint("admitted")
     try:
-        confinement = plan.confine(subject, identity.identity(guest, realm))._replace(types=types_of(drivers))
+        block = identity.block_of(ledger, request.realm, request.role)
+        confinement = plan.confine(subject, identity.identity(guest, realm))._replace(types=types_of(drivers, block))
         steps = plan.steps_of(drivers, confinement)
         entries = [entry for driver in drivers for entry in driver.entries(confinement)]
         if moving is not None and not any(step.op == "cgroup" for step in steps):
@@ -137,7 +138,9 @@ def _prepare(
             entries.append(Action(10, "join the guest's cgroup", moving.wait))
         claim(ledger, guest, confinement, steps, operations, request.allowed.adopted, checkpoint)
         actions = sorted(entries, key=lambda entry: entry.phase)
-        ledger.run(guest.uuid, os.getpid(), guest.started, _details(guest, confinement, steps, subject))
+        ledger.run(
+            guest.uuid, os.getpid(), guest.started, _details(guest, confinement, steps, subject, request.role, block)
+        )
         checkpoint("running")
     except SeptumError as error:
         if moving is not None and not isinstance(error, Stale):
@@ -160,9 +163,12 @@ def operations_of(drivers: Iterable[Driver]) -> Mapping[str, Operation]:
     return known
 
 
-def _details(guest: Guest, confinement: Confinement, steps: Sequence[Step], subject: plan.Subject) -> dict[str, Any]:
+def _details(
+    guest: Guest, confinement: Confinement, steps: Sequence[Step], subject: plan.Subject, role: str, block: str
+) -> dict[str, Any]:
     """What `show`, `explain`, `attack` and the watcher need later."""
     return {
+        **({"role": role, "type": f"{block}.process"} if role else {}),
         **guest.details,
         "cgroup": next((step.path for step in steps if step.op == "cgroup"), ""),
         "confinement": stored.pack(confinement),

@@ -139,6 +139,7 @@ def _launch(hands: Hands, guest: Document, devices: Mapping[str, str]) -> subpro
             [fd for fd in ends if fd >= 0],
             place.log(uuid),
             orchestrator=config.orchestrator,
+            role=config.role,
         )
     finally:
         # Only the guest has them now: when it ends, nobody listens any more.

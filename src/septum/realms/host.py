@@ -95,6 +95,7 @@ class Launcher(Protocol):
         log: str,
         *,
         orchestrator: bool = False,
+        role: str = "",
     ) -> subprocess.Popen[bytes]:
         """A process that becomes the guest's emulator, in a session of its own: it outlives this one.
 
@@ -105,6 +106,7 @@ class Launcher(Protocol):
             descriptors: that it inherits.
             log: file for what it prints.
             orchestrator: it gets the clearance of its realm.
+            role: as it was declared, "" for none.
         """
 
 
@@ -132,8 +134,9 @@ class SeptumRun:
         log: str,
         *,
         orchestrator: bool = False,
+        role: str = "",
     ) -> subprocess.Popen[bytes]:
-        words = [*self._words, "--realm", realm, "--name", name]
+        words = [*self._words, "--realm", realm, "--name", name, *(("--role", role) if role else ())]
         for path in shared:
             words += ["--share", path]
         with _explained("the launcher can't be started", self._words[0]), open(log, "wb") as said:

@@ -105,6 +105,7 @@ class GuestConfig(_Body, frozen=True):
         devices: of the realm's, each for this guest alone; the guest sees them behind its disks.
         paused: it starts with its processors stopped.
         orchestrator: it acts for its realm, and gets the API on a port of its own.
+        role: as it was declared, which doors are for; "" for none.
     """
 
     machine: Literal["q35", "pc", "microvm", "none"] = "q35"
@@ -117,6 +118,7 @@ class GuestConfig(_Body, frozen=True):
     devices: Annotated[list[Name], Meta(max_length=16)] = []
     paused: bool = False
     orchestrator: bool = False
+    role: _NameOrNone = ""
 
 
 class NewGuest(_Body, frozen=True):

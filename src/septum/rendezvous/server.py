@@ -214,7 +214,9 @@ class Server:
             except BlockingIOError:
                 return
             except OSError as error:
+                # Out of descriptors, say: who waits is not refused, and asking again at once would be all that is done.
                 self._report(f"a connection can't be accepted: {error.strerror}")
+                self._epoll.modify(listener.fileno(), 0)
                 return
             sock.setblocking(False)
             try:
@@ -301,6 +303,8 @@ class Server:
         self._mind_decider()
         if now >= self._next_look:
             self._next_look = now + _LOOK
+            for fd in self._listeners:
+                self._epoll.modify(fd, _IN)
             for client in self._clients.values():
                 if client.stuck and now - client.stuck > self._bounds.stuck:
                     self._doom(client)

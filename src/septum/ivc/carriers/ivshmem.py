@@ -361,16 +361,20 @@ class Pair(NamedTuple):
             line.close()
 
 
-def pair(terms: Terms) -> Pair:
+def pair(terms: Terms, contexts: tuple[str, str] = ("", "")) -> Pair:
     """Makes what a channel needs.
+
+    Args:
+        terms: of the channel.
+        contexts: SELinux labels of the producer's and of the consumer's segment; "": the kernel's choice.
 
     Raises:
         ChannelDenied: terms that can't be.
         HostError: the kernel refused a step.
     """
-    produced = Segment(terms, Role.PRODUCER)
+    produced = Segment(terms, Role.PRODUCER, contexts[0])
     try:
-        consumed = Segment(terms, Role.CONSUMER)
+        consumed = Segment(terms, Role.CONSUMER, contexts[1])
     except BaseException:
         produced.close()
         raise

@@ -36,13 +36,14 @@ class Segment:
     Args:
         terms: of the channel.
         role: who writes it.
+        context: its SELinux label, which is there before any guest can have a descriptor; "": the kernel's choice.
 
     Raises:
         ChannelDenied: terms that can't be.
         HostError: the kernel refused a step.
     """
 
-    def __init__(self, terms: Terms, role: Role) -> None:
+    def __init__(self, terms: Terms, role: Role, context: str = "") -> None:
         self.terms = check(terms)
         self.role = role
         self.size = span(length(terms, role))
@@ -50,6 +51,8 @@ class Segment:
         opened: list[int] = []
         try:
             self._fd = memory(terms, role, self.size, opened)
+            if context:
+                os.setxattr(self._fd, "security.selinux", context.encode() + b"\0")
             self._whole = mmap.mmap(self._fd, length(terms, role))
         except OSError as error:
             for fd in opened:
