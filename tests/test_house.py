@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "picture": set(),
     "analysis": {"labels", "sepol", "declare", "picture"},
     "xen": set(),
-    "realms": {"labels", "ledger", "launch", "access", "monitor"},
+    "realms": {"labels", "ledger", "launch", "access", "monitor", "enact"},
     "api": {"labels", "ledger", "host", "launch", "access", "daemon", "realms"},
     "enact": {"labels", "sepol", "policy", "declare", "ledger", "launch", "access"},
     "client": set(),

@@ -10,6 +10,7 @@ import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, NoReturn, TypeVar
 
 from septum.access import Client, Decision, ObjectQuestion
@@ -36,6 +37,7 @@ STORE: Final = "/var/lib/septum-realms"
 PLATFORM: Final = "platform.sock"
 """Name of the platform's socket, in the state folder; a realm's is ``realms/NAME.sock`` there."""
 LOCK: Final = "septum-apid.lock"
+_LOOK: Final = 5.0  # seconds
 _TIDY: Final = 60.0  # seconds
 _PLATFORM_CALLS: Final = 5000.0  # a second
 
@@ -253,7 +255,9 @@ async def _tidy(front: Front, turns: Turns[Core]) -> None:
 
 async def _keep_realms(changed: asyncio.Event, listening: Listening) -> None:
     while True:
-        await changed.wait()
+        with suppress(TimeoutError):  # a declaration makes realms too, and does not say so here
+            async with asyncio.timeout(_LOOK):
+                await changed.wait()
         changed.clear()
         try:
             await listening.follow()

@@ -31,6 +31,7 @@ VERBS: Final = (
     "channel",
     "realm",
     "guest",
+    "door",
     "snapshot",
     "flows",
     "diff",

@@ -21,6 +21,7 @@ def arguments(parser: ArgumentParser) -> None:
     make = verbs.add_parser("create", help="make one; prints a key that works once, for its orchestrator")
     destroy = verbs.add_parser("destroy", help="take one out that has no guests and images any more")
     quota = verbs.add_parser("quota", help="set what it may have")
+    invite = verbs.add_parser("invite", help="give it a new key that works once, for its orchestrator")
     users = verbs.add_parser("delegate", help="say which users of the host act for it, on its socket")
     follow = verbs.add_parser("events", help="follow what happens in it")
     images = verbs.add_parser("images", help="list its images")
@@ -30,7 +31,7 @@ def arguments(parser: ArgumentParser) -> None:
     devices = verbs.add_parser("devices", help="list the devices of the host that it has")
     device = verbs.add_parser("device", help="give it a block device of the host")
     undevice = verbs.add_parser("drop-device", help="take a device from it")
-    of_one = (shown, make, destroy, quota, users, images, image, drop, follow, devices, device, undevice)
+    of_one = (shown, make, destroy, quota, users, images, image, drop, follow, devices, device, undevice, invite)
     for one in of_one:
         one.add_argument("realm", metavar="REALM")
     for one in (make, quota):
@@ -77,6 +78,8 @@ def run(options: Namespace) -> int:
                     )
                     sys.stdout.flush()
                 return 0
+            case "invite":
+                return show(options, client.invite(options.realm, client.realm(options.realm).version))
             case "devices":
                 return table(options, ["name", "number", "guest"], client.devices(options.realm))
             case "device":

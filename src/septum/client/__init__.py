@@ -6,6 +6,6 @@ with Client.open() as api:
 """
 
 from septum.client.calls import Client
-from septum.client.values import Device, Event, Evidence, Guest, Image, Me, Operation, Realm, Snapshot
+from septum.client.values import Device, Door, Event, Evidence, Guest, Image, Me, Operation, Realm, Snapshot
 
-__all__ = ["Client", "Device", "Event", "Evidence", "Guest", "Image", "Me", "Operation", "Realm", "Snapshot"]
+__all__ = ["Client", "Device", "Door", "Event", "Evidence", "Guest", "Image", "Me", "Operation", "Realm", "Snapshot"]

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from septum.client.transport import Connection, default_address
-from septum.client.values import Device, Event, Evidence, Guest, Image, Me, Operation, Realm, Snapshot, value
+from septum.client.values import Device, Door, Event, Evidence, Guest, Image, Me, Operation, Realm, Snapshot, value
 from septum.errors import SeptumError
 
 __all__ = ["Client"]
@@ -76,6 +76,15 @@ class Client:
 
     def delegate(self, name: str, uids: list[int], version: int) -> Realm:
         return value(Realm, self._change(f"{_path(name)}/delegates", {"uids": uids}, version))
+
+    def invite(self, name: str, version: int) -> Realm:
+        """Gives the realm a new one-time key for its orchestrator."""
+        headers = {"If-Match": f'"{version}"'}
+        return value(Realm, self._connection.call("PUT", f"{_path(name)}/enrolment", None, headers)[0])
+
+    def doors(self, name: str) -> list[Door]:
+        """The declared doors of the realm."""
+        return [value(Door, one) for one in self._get(f"{_path(name)}/doors")]
 
     def enrol(self, name: str, key: str, public_key: str) -> Realm:
         """Makes an orchestrator's public key (Ed25519, base64) known; the one-time key burns."""

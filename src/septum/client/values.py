@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
-__all__ = ["Device", "Event", "Evidence", "Guest", "Image", "Me", "Operation", "Realm", "Snapshot", "value"]
+__all__ = ["Device", "Door", "Event", "Evidence", "Guest", "Image", "Me", "Operation", "Realm", "Snapshot", "value"]
 
 
 class Me(NamedTuple):
@@ -98,6 +98,23 @@ class Device(NamedTuple):
     guest: str
 
 
+class Door(NamedTuple):
+    """A declared way that begins or ends in a realm.
+
+    Attributes:
+        role, service: both ends, as REALM/NAME.
+        direction: of the data.
+        state: ``open``, ``pending`` or ``denied``.
+        reason: why it is not open.
+    """
+
+    role: str
+    service: str
+    direction: str
+    state: str
+    reason: str
+
+
 class Snapshot(NamedTuple):
     """Copies of a guest's disks at one moment.
 
@@ -164,7 +181,7 @@ class Evidence(NamedTuple):
     signature: str
 
 
-V = TypeVar("V", Me, Realm, Guest, Image, Device, Snapshot, Operation, Evidence)
+V = TypeVar("V", Me, Realm, Guest, Image, Device, Door, Snapshot, Operation, Evidence)
 
 
 def value(kind: type[V], answer: Mapping[str, Any]) -> V:

@@ -1,6 +1,6 @@
 """Realms, their guests and images, and the operations that change them: what is decided, written down, and done."""
 
-from septum.realms import evidence, of_devices, of_guests, of_images, of_realms, of_snapshots
+from septum.realms import evidence, of_devices, of_doors, of_guests, of_images, of_realms, of_snapshots
 from septum.realms.caller import Caller, Decider, absent
 from septum.realms.core import Core, Once
 from septum.realms.host import Launcher, Place, SeptumRun, connect
@@ -22,6 +22,7 @@ __all__ = [
     "connect",
     "evidence",
     "of_devices",
+    "of_doors",
     "of_guests",
     "of_images",
     "of_realms",

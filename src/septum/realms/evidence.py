@@ -12,6 +12,7 @@ import os
 import time
 from typing import Any, Final
 
+import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
@@ -21,6 +22,7 @@ from septum.errors import Denied, HostError, Unenforceable
 from septum.realms.caller import Caller, absent
 from septum.realms.core import Core
 from septum.realms.model import Evidence
+from septum.realms.of_doors import of_realm
 
 __all__ = ["FORMAT", "KEY", "PlatformKey", "give", "verify"]
 
@@ -114,7 +116,7 @@ def give(core: Core, caller: Caller, realm: str, nonce: str) -> Evidence:
             }
             for one in guests
         ],
-        "doors": [{"name": one.id, **one.body} for one in core.ledger.documents("door", realm)],
+        "doors": [msgspec.to_builtins(one) for one in of_realm(core, realm)],
         "audit": {"records": seq, "digest": digest},
     }
     text = jsontext.canonical(statement)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
 __all__ = [
@@ -16,7 +15,7 @@ __all__ = [
     "Delegates",
     "DeviceView",
     "Disk",
-    "Door",
+    "DoorView",
     "Enrolment",
     "Evidence",
     "Failure",
@@ -352,9 +351,18 @@ class Output(Struct, frozen=True, kw_only=True):
     text: str
 
 
-class Door(Struct, frozen=True, kw_only=True):
-    """A declared way between this realm and another."""
+class DoorView(Struct, frozen=True, kw_only=True):
+    """A declared way that begins or ends in a realm.
 
-    name: str
-    version: int
-    body: msgspec.Raw
+    Attributes:
+        role, service: both ends, as REALM/NAME.
+        direction: of the data.
+        state: ``open``, ``pending`` or ``denied``.
+        reason: why it is not open.
+    """
+
+    role: str
+    service: str
+    direction: str
+    state: str
+    reason: str

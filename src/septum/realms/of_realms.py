@@ -18,9 +18,9 @@ from septum.realms.caller import Caller, absent
 from septum.realms.core import Core, Once, put
 from septum.realms.model import Delegates, Enrolment, NewRealm, QuotaBody, RealmView
 
-__all__ = ["create", "delegate", "destroy", "enrol", "get", "listed", "set_quota"]
+__all__ = ["create", "delegate", "destroy", "enrol", "get", "invite", "listed", "set_quota"]
 
-_LEFT = ("operation", "key", "door", "snapshot")
+_LEFT = ("operation", "key")
 
 
 def create(core: Core, caller: Caller, new: NewRealm, once: Once | None = None) -> RealmView:
@@ -119,6 +119,19 @@ def enrol(core: Core, caller: Caller, realm: str, enrolment: Enrolment) -> Realm
         )
     changes = {"enrolment": "", "public_key": enrolment.public_key}
     return _change(core, caller, realm, document.version, "realm.enrol", changes, shown={})
+
+
+def invite(core: Core, caller: Caller, realm: str, expected: int) -> RealmView:
+    """Gives a realm a new one-time key, in place of the one before: a declaration makes realms without.
+
+    Raises:
+        NotFound: the caller may not.
+        Changed: the realm is not at version `expected`.
+    """
+    core.permit(caller, (f"realm:{realm}", "delegate"))
+    key = base64.urlsafe_b64encode(os.urandom(24)).decode()
+    found = _change(core, caller, realm, expected, "realm.invite", {"enrolment": _digest(key)}, shown={})
+    return msgspec.structs.replace(found, enrolment_key=key)
 
 
 def destroy(core: Core, caller: Caller, realm: str, expected: int) -> None:
