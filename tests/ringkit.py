@@ -33,11 +33,13 @@ class Segment:
     def u64(self, at: int) -> int:
         return int(_WORD.unpack_from(self.memory, at)[0])
 
+    # In one store: `struct` would write zeros first, and the other end might see them.
+
     def put_u64(self, at: int, value: int) -> None:
-        _WORD.pack_into(self.memory, at, value)
+        memoryview(self.memory)[at : at + 8].cast("Q")[0] = value
 
     def put_state(self, value: int) -> None:
-        struct.pack_into("<I", self.memory, STATE, value)
+        memoryview(self.memory)[STATE : STATE + 4].cast("I")[0] = value
 
     def state(self) -> int:
         return int(struct.unpack_from("<I", self.memory, STATE)[0])
