@@ -15,7 +15,7 @@ _HERE = Path(__file__).parent
 FOR_TESTS = tuple(sorted((_HERE / "cil").glob("*.cil")))
 _OWN = "septum.cil"
 
-PACKAGES = ("linux-image-cloud-amd64", *image_parts.BASICS, "qemu-system-x86")
+PACKAGES = ("linux-image-cloud-amd64", *image_parts.BASICS, "qemu-system-x86", "secilc")
 _DISK_SIZE = "2G"
 _GUEST_FOLDER = "usr/share/septum-lab"  # of the nested guest's kernel and initramfs
 

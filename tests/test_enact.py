@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-import septum.enact.apply
+import septum.enact.places
 from septum.access import Client
 from septum.access.client import SOCKET
 from septum.access.objects import DEFAULT_CONTEXTS, of_uid
@@ -98,7 +98,7 @@ def test_a_declaration_comes_into_force(host: Host) -> None:
 
 def test_consent_alone_flips_booleans_and_compiles_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.apply(host.declared())
-    monkeypatch.setattr(septum.enact.apply, "build", lambda *_, **__: pytest.fail("it was compiled"))
+    monkeypatch.setattr(septum.enact.places, "build", lambda *_, **__: pytest.fail("it was compiled"))
     deny = '[[platform.deny]]\nrole = "red/web"\nservice = "blue/sql"\n'
     done = host.apply(host.declared(PLATFORM + deny))
     assert not done.compiled
@@ -183,7 +183,7 @@ def test_what_does_not_compile_changes_nothing(host: Host, monkeypatch: pytest.M
     def refuse(*_: object, **__: object) -> None:
         raise PolicyError("the policy does not compile")
 
-    monkeypatch.setattr(septum.enact.apply, "build", refuse)
+    monkeypatch.setattr(septum.enact.places, "build", refuse)
     with pytest.raises(PolicyError):
         host.apply(host.declared(red=RED + '[role.new]\nmemory = "1 GiB"\n'))
     ledger = host.ledger()
@@ -219,7 +219,7 @@ def test_a_full_disk_leaves_what_the_next_one_finishes(host: Host, monkeypatch: 
 
     new = host.declared(red=RED + '[role.new]\nmemory = "1 GiB"\n')
     with monkeypatch.context() as patch:
-        patch.setattr(septum.enact.apply, "install", full)
+        patch.setattr(septum.enact.places, "install", full)
         with pytest.raises(HostError, match="No space"):
             host.apply(new)
     assert host.open(WEB, SQL)

@@ -7,7 +7,7 @@ from typing import Final
 
 from septum.cli.common import add_json, add_state, folder, print_json, print_table, printable
 from septum.declare import as_json, as_sections, cil, read, take
-from septum.errors import DeclarationError, Unenforceable, UsageError
+from septum.errors import DeclarationError, UsageError
 
 HELP: Final = "check, show or apply the platform's declaration: realms, their guests, the doors between them"
 _FILE: Final = "/etc/septum/platform.toml"
@@ -72,17 +72,11 @@ def _show(options: Namespace) -> int:
 
 
 def _apply(options: Namespace) -> int:
-    from septum.enact import Enacted, Enactor
+    from septum.enact import Enacted, Enactor, Kernel
     from septum.host import selinux_kernel
     from septum.labels import CategorySet
     from septum.launch import drivers, state
     from septum.ledger.sqlite import SqliteLedger
-
-    if selinux_kernel.mounted() and selinux_kernel.enforcing():
-        raise Unenforceable(
-            "the kernel decides here, and a declaration can't be put into its policy yet",
-            remedy="septum declare show --cil >declared.cil; semodule -i declared.cil; setsebool for its doors",
-        )
 
     def foreign() -> list[CategorySet]:
         return [one for driver in drivers.choose("auto", unconfined=True) for one in driver.foreign()]
@@ -92,7 +86,8 @@ def _apply(options: Namespace) -> int:
     state.make(path)
     ledger = SqliteLedger(path)
     try:
-        enactor = Enactor(ledger, path, foreign=foreign, groups=os.geteuid() == 0)
+        place = Kernel() if selinux_kernel.mounted() and selinux_kernel.enforcing() else None
+        enactor = Enactor(ledger, path, place, foreign=foreign, groups=os.geteuid() == 0)
         changes = enactor.changes(new)
         if not options.json:
             for change in changes:

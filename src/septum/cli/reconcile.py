@@ -33,10 +33,14 @@ def run(options: Namespace) -> int:
     if os.geteuid() != os.stat(folder(options)).st_uid:
         raise UsageError("only the ledger's owner can put things back", target=folder(options))
     reports = reconcile(ledger, folder(options), forget=options.forget)
-    if ledger.document("declaration", "", "pending") is not None:
-        from septum.enact import Enactor
+    if ledger.document("declaration", "", "pending") or ledger.document("declaration", "", "in-force"):
+        from septum.enact import Enactor, Kernel
+        from septum.host import selinux_kernel
 
-        Enactor(ledger, folder(options), groups=os.geteuid() == 0).finish()
+        place = Kernel() if selinux_kernel.mounted() and selinux_kernel.enforcing() else None
+        enactor = Enactor(ledger, folder(options), place, groups=os.geteuid() == 0)
+        if not enactor.finish() and place is not None:
+            enactor.again()
     if options.json:
         print_json([{**report._asdict(), "steps": [step._asdict() for step in report.steps]} for report in reports])
     else:

@@ -17,23 +17,19 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
-from septum.access import Client
-from septum.access.client import SOCKET
 from septum.declare import Change, Quota, Taken, again, cil, consents, difference, parse, role_name
-from septum.errors import Denied, Held, NotFound, SeptumError
+from septum.enact.places import Place, Standalone
+from septum.errors import Denied, Held, SeptumError
 from septum.labels import CategorySet
 from septum.launch.identity import enter_realm
 from septum.ledger.protocol import Ledger
 from septum.ledger.records import Commit, Document, Put, Realm
-from septum.policy import Built, Source, build, install, installed
-from septum.sepol.image import with_booleans
 
 __all__ = ["Enacted", "Enactor", "in_force", "nothing"]
 
 _KIND: Final = "declaration"
 _FORCE, _PENDING = "in-force", "pending"
 _LOCK: Final = "declare.lock"
-_SOURCE: Final = "declared.cil"
 
 
 class Enacted(NamedTuple):
@@ -70,11 +66,12 @@ def in_force(ledger: Ledger) -> Taken:
 
 
 class Enactor:
-    """Applies declarations to a host where septumd decides by the stand-alone policy.
+    """Applies declarations to a host.
 
     Args:
         ledger: of the host.
         folder: the state folder.
+        place: where the policy is put in force; None stands for septumd's own file in the state folder.
         foreign: labels of others on the host, which a new realm's code has to avoid.
         groups: realms get a group: guests have uids of their own.
         checkpoint: is called between any two steps that matter, so that tests can end the process there.
@@ -84,6 +81,7 @@ class Enactor:
         self,
         ledger: Ledger,
         folder: str,
+        place: Place | None = None,
         *,
         foreign: Callable[[], Sequence[CategorySet]] = lambda: (),
         groups: bool = False,
@@ -91,6 +89,7 @@ class Enactor:
     ) -> None:
         self._ledger = ledger
         self._folder = folder
+        self._place = place or Standalone(folder)
         self._foreign = foreign
         self._groups = groups
         self._checkpoint = checkpoint
@@ -121,13 +120,24 @@ class Enactor:
         with self._alone():
             return self._finish()
 
+    def again(self) -> None:
+        """Sets the doors of the declaration in force once more: booleans of the kernel don't outlive a boot.
+
+        Raises:
+            Held, PolicyError, HostError: as `apply`.
+        """
+        with self._alone():
+            taken = in_force(self._ledger)
+            if self._ledger.document(_KIND, "", _FORCE) is not None:
+                self._place.put(self._place.current(), consents(taken.declaration))
+
     def _apply(self, new: Taken) -> Enacted:
         old = in_force(self._ledger)
         changes = difference(old.declaration, new.declaration)
-        before = installed(self._folder)
+        before = self._place.current()
         known = self._ledger.document(_KIND, "", _FORCE)
         same = bool(before) and known is not None and known.body["text"] == _digest(cil(new.declaration))
-        image = before if same else self._compiled(new).image
+        image = before if same else self._place.compiled(cil(new.declaration))
         self._checkpoint("compiled")
         # Written down before anything changes; the old image too, for if septumd refuses the new one.
         body = {**_packed(new), "image": b64encode(image).decode(), "before": b64encode(before).decode()}
@@ -159,16 +169,15 @@ class Enactor:
         closing, staying = open_before - open_after, open_before & open_after
         try:
             if closing and before:
-                self._install(with_booleans(before, dict.fromkeys(sorted(closing), False)))
+                self._place.put(before, dict.fromkeys(closing, False))
                 self._checkpoint("closed")
             new_realms = self._enter(new)
             self._checkpoint("realms")
-            asked = False
             values = {name: name in staying for name in consents(new.declaration)}
-            asked = self._install(with_booleans(image, values))
+            asked = self._place.put(image, values)
             self._checkpoint("policy")
             if open_after - staying:
-                asked = self._install(with_booleans(image, {name: name in open_after for name in values}))
+                asked = self._place.put(image, {name: name in open_after for name in values})
                 self._checkpoint("opened")
         except Denied:
             self._put_back(before)
@@ -180,9 +189,6 @@ class Enactor:
         return Enacted(changes, compiled, new_realms, retired, asked)
 
     # steps
-
-    def _compiled(self, new: Taken) -> Built:
-        return build("standalone", extra=[Source(_SOURCE, cil(new.declaration))])
 
     def _enter(self, new: Taken) -> tuple[str, ...]:
         """Rows, codes and quotas of the declared realms."""
@@ -209,20 +215,9 @@ class Enactor:
                 entered.append(name)
         return tuple(entered)
 
-    def _install(self, image: bytes) -> bool:
-        """Puts a policy in force; whether a septumd took it."""
-        install(self._folder, Built("standalone", image, blake2b(image, digest_size=32).hexdigest(), ""))
-        try:
-            with Client(os.path.join(self._folder, SOCKET)) as client:
-                client.reload()
-        except NotFound:
-            return False
-        return True
-
     def _put_back(self, before: bytes) -> None:
         """What was in force stays: septumd still decides by it, and its file comes back."""
-        if before:
-            install(self._folder, Built("standalone", before, blake2b(before, digest_size=32).hexdigest(), ""))
+        self._place.put_back(before)
         pending = self._ledger.document(_KIND, "", _PENDING)
         if pending is not None:
             self._ledger.commit(

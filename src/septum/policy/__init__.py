@@ -1,7 +1,7 @@
 """The policy that keeps guests apart, written in CIL, and its builds. See docs/policy.md."""
 
 from septum.policy.compile import FORMAT, XEN_FORMAT, Built, build, compile_cil, fingerprint
-from septum.policy.host_module import LABELLED, load_module, relabel
+from septum.policy.host_module import LABELLED, load_declared, load_module, relabel
 from septum.policy.installed import FILE, install, installed
 from septum.policy.sources import (
     SVIRT_MODULE,
@@ -15,12 +15,13 @@ from septum.policy.sources import (
     sources,
     svirt,
 )
-from septum.policy.store import MODULE, Store
+from septum.policy.store import DECLARED, MODULE, Store
 from septum.policy.summary import Summary, summarise
 from septum.policy.xen_doors import XenDoor, xen_role_cil
 from septum.policy.xen_numbers import numbers_cil
 
 __all__ = [
+    "DECLARED",
     "FILE",
     "FORMAT",
     "LABELLED",
@@ -39,6 +40,7 @@ __all__ = [
     "fingerprint",
     "install",
     "installed",
+    "load_declared",
     "load_module",
     "marker",
     "marker_context",

@@ -2,14 +2,14 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from septum.errors import PolicyError
 from septum.policy.compile import Built, build, run
 from septum.policy.sources import SVIRT_MODULE, Source, module, svirt
-from septum.policy.store import MODULE, Store
+from septum.policy.store import DECLARED, MODULE, Store
 
 _COMMANDS: Final = ("septum", "septum-qemu", "septumd")
 _FOLDERS: Final = ("/usr/bin", "/usr/local/bin", "/opt/septum/bin")
@@ -63,17 +63,38 @@ def load_module(*, with_svirt: bool = False, store: Store | None = None, reload:
     store = store if store is not None else Store.of_host()
     extra = [svirt()] if with_svirt else []
     built = build("module", store=store, extra=[Source(f"host/{source.name}", source.text) for source in extra])
+    texts = {MODULE: module()}
+    if with_svirt:
+        texts[SVIRT_MODULE] = svirt().text.encode()
+    _semodule(store, texts, reload=reload)
+    return built
+
+
+def load_declared(text: str, *, store: Store | None = None) -> None:
+    """Installs what a declaration became as a module beside septum's, and makes the host's policy anew.
+
+    Args:
+        text: its CIL.
+        store: None stands for the host's own.
+
+    Raises:
+        PolicyError: semodule refused it; nothing was changed.
+        NotFound: a tool, or the host's policy, is missing.
+    """
+    _semodule(store if store is not None else Store.of_host(), {DECLARED: text.encode()}, reload=True)
+
+
+def _semodule(store: Store, texts: Mapping[str, bytes], *, reload: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="septum-policy-") as folder:
-        # semodule names a module by its file.
-        files = [Path(folder, f"{MODULE}.cil")]
-        files[0].write_bytes(module())
-        if with_svirt:
-            files.append(Path(folder, f"{SVIRT_MODULE}.cil"))
-            files[-1].write_text(svirt().text, encoding="utf-8")
         command = ["semodule", "-s", store.name]
         command += ["-p", store.root] if store.root != "/" else []
         command += [] if reload else ["-n"]
-        done = run([*command, *(word for file in files for word in ("-i", str(file)))])
+        for name, text in texts.items():
+            # semodule names a module by its file.
+            path = Path(folder, f"{name}.cil")
+            path.write_bytes(text)
+            command += ["-i", str(path)]
+        done = run(command)
     if done.returncode != 0:
         raise PolicyError(
             "semodule did not take the module",
@@ -81,4 +102,3 @@ def load_module(*, with_svirt: bool = False, store: Store | None = None, reload:
             rule=(done.stderr or done.stdout).strip()[:_QUOTED],
             remedy="nothing was changed; correct what it names and try again",
         )
-    return built

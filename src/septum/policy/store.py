@@ -16,6 +16,8 @@ from septum.errors import NotFound, PolicyError
 from septum.policy.sources import Source
 
 MODULE: Final = "septum"
+DECLARED: Final = "septum_declared"
+"""The module that a platform's declaration becomes."""
 _BZIP2: Final = b"BZh"
 _MOST: Final = 64 << 20  # bytes of one module, unpacked
 _CONFIG: Final = "etc/selinux/config"
@@ -59,7 +61,7 @@ class Store(NamedTuple):
         return Path(self.root, "var/lib/selinux", self.name, "active/modules")
 
     def modules(self) -> list[Source]:
-        """The CIL of every module that is in force, but septum's own.
+        """The CIL of every module that is in force, but septum's own, and what was declared.
 
         Raises:
             NotFound: there is no such store.
@@ -81,12 +83,19 @@ class Store(NamedTuple):
             ) from error
         if not chosen:
             raise NotFound(f"the policy store {self.folder} is empty", target=str(self.folder))
-        names = sorted(chosen.keys() - off - {MODULE})
+        names = sorted(chosen.keys() - off - {MODULE, DECLARED})
         return [Source(f"host/{name}.cil", _cil(chosen[name][1] / "cil")) for name in names]
 
     def installed(self) -> str:
         """The CIL of septum's module in the store, or "" if it is not there."""
-        found = [path for path in self.folder.glob(f"*/{MODULE}/cil") if path.parts[-3] != "disabled"]
+        return self._module(MODULE)
+
+    def declared(self) -> str:
+        """The CIL of the declaration's module in the store, or "" if it is not there."""
+        return self._module(DECLARED)
+
+    def _module(self, name: str) -> str:
+        found = [path for path in self.folder.glob(f"*/{name}/cil") if path.parts[-3] != "disabled"]
         return _cil(max(found, key=lambda path: int(path.parts[-3]))) if found else ""
 
 
