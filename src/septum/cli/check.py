@@ -5,14 +5,17 @@ from argparse import ArgumentParser, Namespace
 from typing import Final
 
 from septum.analysis import Flows, Result, check, parse, read
+from septum.analysis.declared import deviations
 from septum.analysis.hazards import Hazard, hazards
 from septum.analysis.proof import Proof, prove
 from septum.analysis.sarif import sarif
 from septum.cli.analysing import add_strength, opened, print_way, strengths, way_as_data
 from septum.cli.common import add_json, print_json, print_table, printable
-from septum.cli.diff import compared, show_added
+from septum.cli.diff import compared, is_policy, show_added
+from septum.declare import read as read_declaration
 from septum.errors import NotFound, UsageError
 from septum.labels import RealmScheme
+from septum.sepol import Memo, Policy
 
 HELP: Final = "check a snapshot against goals, for the labels that are there or for all; or a policy's change"
 _DEFAULT: Final = "never realm:* -> realm:*\n"
@@ -24,6 +27,12 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("goals", metavar="GOALS", nargs="?", help=f"file with goals (default: {_DEFAULT.strip()})")
     parser.add_argument("--proof", action="store_true", help="for every assignment of categories; prints the cases")
     parser.add_argument("--hazards", action="store_true", help="look for labels that invite trouble instead")
+    parser.add_argument(
+        "--declared",
+        metavar="FILE",
+        default="",
+        help="compare with a declaration: SNAPSHOT, or a compiled policy in its place, allows just what it says",
+    )
     parser.add_argument(
         "--no-new-access", nargs=2, metavar=("OLD", "NEW"), help="two policies: does NEW give old types more access"
     )
@@ -40,6 +49,8 @@ def run(options: Namespace) -> int:
         return show_added(compared(*options.no_new_access), as_json=options.json)
     if not options.snapshot:
         raise UsageError("a snapshot is needed", remedy="septum snapshot takes one of this host")
+    if options.declared:
+        return _show_deviations(options)
     path = options.goals or "goals"
     goals = parse(_text(options.goals) if options.goals else _DEFAULT, path)
     snapshot = read(options.snapshot)
@@ -110,6 +121,24 @@ def _show_proof(proof: Proof, options: Namespace) -> int:
     for name in proof.uncovered:
         print(f"nothing is proved about {printable(name)}: its label is none of the scheme's")
     return _status(results)
+
+
+def _show_deviations(options: Namespace) -> int:
+    declaration = read_declaration(options.declared)
+    if is_policy(options.snapshot):
+        with Policy.open(options.snapshot) as policy:
+            found = deviations(declaration, Memo(policy))
+    else:
+        with opened(read(options.snapshot)) as memos:
+            found = deviations(declaration, memos["selinux"])
+    if options.json:
+        print_json([one._asdict() for one in found])
+    else:
+        for one in found:
+            print(f"{one.kind}: {printable(one.what)}\n  {printable(one.rule)}")
+        if not found:
+            print("the policy allows what is declared, and no more")
+    return 1 if found else 0
 
 
 def _show_hazards(found: list[Hazard], options: Namespace) -> int:
