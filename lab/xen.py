@@ -39,6 +39,8 @@ _DOM0 = (
 _MODULES = (Path(__file__), Path(machine.__file__), Path(qmp.__file__))
 _PATH = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/xen-4.17/bin"}
 _CREATE_TIMEOUT = 120
+_TRIES = 3  # under emulated SVM a guest now and then does not come up, which takes 5 to 7 seconds when it does
+_PATIENCE = 60
 _FOLDER = "/" + xen_image.GUEST_FOLDER
 
 
@@ -123,10 +125,18 @@ class Machine(machine.Machine):
             LabError: it was refused.
         """
         self.write(f"/tmp/{name}.cfg", self.config(name, label, kind, extra).encode())
-        self.xl("create", "-q", f"/tmp/{name}.cfg", context=context, timeout=_CREATE_TIMEOUT)
-        guest = Guest(self, name, int(self.xl("domid", name).output))
-        if wait:
-            guest.python("", timeout=_CREATE_TIMEOUT)
+        for left in reversed(range(1 if kind == "hvm" or not wait else _TRIES)):
+            self.xl("create", "-q", f"/tmp/{name}.cfg", context=context, timeout=_CREATE_TIMEOUT)
+            guest = Guest(self, name, int(self.xl("domid", name).output))
+            if not wait:
+                break
+            try:
+                guest.python("", timeout=_PATIENCE if left else _CREATE_TIMEOUT)
+                break
+            except LabError:
+                if not left:
+                    raise
+                self.xl("destroy", name, context=context)
         return guest
 
     @staticmethod

@@ -58,10 +58,10 @@ CLASSES = {
 
 def test_public_names_are_pinned() -> None:
     assert sorted(septum.policy.__all__) == [
-        "Built", "FILE", "FORMAT", "LABELLED", "MODULE", "SVIRT_MODULE", "Source", "Store", "Summary", "TARGETS",
-        "Target", "XEN_FORMAT", "XenDoor", "build", "compile_cil", "fingerprint", "install", "installed",
-        "load_module", "marker", "marker_context", "module", "numbers_cil", "relabel", "source_fingerprint", "sources",
-        "summarise", "svirt", "xen_role_cil",
+        "Built", "DECLARED", "FILE", "FORMAT", "LABELLED", "MODULE", "SVIRT_MODULE", "Source", "Store", "Summary",
+        "TARGETS", "Target", "XEN_FORMAT", "XenDoor", "build", "compile_cil", "fingerprint", "install", "installed",
+        "load_declared", "load_module", "marker", "marker_context", "module", "numbers_cil", "relabel",
+        "source_fingerprint", "sources", "summarise", "svirt", "xen_role_cil",
     ]  # fmt: skip
 
 
